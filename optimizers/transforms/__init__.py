@@ -1,0 +1,1 @@
+"""Transforms: optimizers around an optimizer. A file is a transform; its name is the transform's."""
