@@ -1,0 +1,215 @@
+"""Classification of scikit-learn's handwritten digits: the data, their split, batches, losses and metrics.
+
+The data are real: 1,797 images of 8 x 8 pixels with values 0 to 16, the test set of "Optical Recognition of
+Handwritten Digits" (Alpaydin and Kaynak, UCI Machine Learning Repository, 1998), shipped with scikit-learn.
+Pixels are divided by 16 (range one), and each pixel's mean over the training images is taken off.
+
+The split is fixed, stratified and needs no random numbers: of the images of each class, in the data's
+order, those numbered 0, 1, 2 modulo 5 are for training, 3 for validation, 4 for testing (60/20/20).
+"""
+
+from __future__ import annotations
+
+import abc
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from . import _streams
+from ._fields import check_common
+
+PIXELS, CLASSES = 64, 10
+SPLITS = ("train", "validation", "test")
+FOLD_OF_FIVE = np.array(["train", "train", "train", "validation", "test"])
+
+
+class Examples(NamedTuple):
+    """Images and their labels."""
+
+    images: tf.Tensor  # [examples, 64], zero mean over the training images
+    labels: tf.Tensor  # [examples, 10], one-hot
+
+
+def split(classes: np.ndarray) -> dict[str, np.ndarray]:
+    """The places of each part's images, stratified by class: {"train", "validation", "test": [examples] int}.
+
+    Args:
+        classes: [examples] int, in the data's order.
+    """
+    number_in_class = np.zeros(len(classes), int)
+    for one in np.unique(classes):
+        number_in_class[classes == one] = np.arange(np.count_nonzero(classes == one))
+    fold = FOLD_OF_FIVE[number_in_class % 5]
+    return {name: np.flatnonzero(fold == name) for name in SPLITS}
+
+
+@functools.cache
+def digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Images and one-hot labels of each part as float64 arrays, read once per process.
+
+    Returns:
+        {"train": (images [1085, 64], labels [1085, 10]), "validation": 357 of them, "test": 355}.
+    """
+    from sklearn.datasets import load_digits  # half a second that other workloads need not pay
+
+    pixels, classes = map(np.asarray, load_digits(return_X_y=True))
+    places = split(classes)
+    images = pixels / 16.0
+    images = images - images[places["train"]].mean(axis=0)
+    one_hot = np.eye(CLASSES)[classes]
+    return {name: (images[place], one_hot[place]) for name, place in places.items()}
+
+
+def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Mean cross-entropy in nats, log sum_k exp z_k - z_label, averaged over examples: a scalar.
+
+    The label's logit is picked by a product with the one-hot labels, which lifts to lanes as it is.
+
+    Args:
+        logits: [examples, classes] float32 or float64.
+        labels: [examples, classes] one-hot, same dtype.
+    """
+    picked = tf.reduce_sum(labels * logits, axis=-1)
+    return tf.reduce_mean(tf.reduce_logsumexp(logits, axis=-1) - picked)
+
+
+def accuracy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Share of examples whose largest logit is the label's (0 where logits are NaN): a scalar.
+
+    Args:
+        logits: [examples, classes] float32 or float64.
+        labels: [examples, classes] one-hot, same dtype.
+    """
+    right = tf.equal(tf.argmax(logits, axis=-1), tf.argmax(labels, axis=-1))
+    known = tf.reduce_all(tf.math.is_finite(logits), axis=-1)
+    return tf.reduce_mean(tf.cast(right & known, logits.dtype))
+
+
+def initial_layers(seed, shapes: Sequence[tuple[int, int]], dtype: str) -> tuple[dict[str, tf.Tensor], ...]:
+    """Weights drawn per seed, biases zero: He uniform for hidden layers, Glorot uniform for the last.
+
+    He: limit sqrt(6 / inputs) (He, Zhang, Ren and Sun, ICCV 2015), for layers that a ReLU follows.
+    Glorot: limit sqrt(6 / (inputs + outputs)) (Glorot and Bengio, AISTATS 2010).
+
+    Args:
+        seed: Python int or integer scalar tensor.
+        shapes: (inputs, outputs) of each layer, in order.
+        dtype: of the parameters.
+
+    Returns:
+        One {"weight": [inputs, outputs], "bias": [outputs]} per layer.
+    """
+    layers = []
+    for place, (inputs, outputs) in enumerate(shapes):
+        fan = inputs if place < len(shapes) - 1 else inputs + outputs
+        share = _streams.uniform(_streams.INIT, seed, place, [inputs, outputs])
+        weight = (2.0 * share - 1.0) * (6.0 / fan) ** 0.5
+        layers.append({"weight": tf.cast(weight, dtype), "bias": tf.zeros([outputs], dtype)})
+    return tuple(layers)
+
+
+def dense(layer: dict[str, tf.Tensor], inputs: tf.Tensor) -> tf.Tensor:
+    """inputs @ weight + bias: [rows, inputs] -> [rows, outputs]."""
+    return tf.matmul(inputs, layer["weight"]) + layer["bias"]
+
+
+@dataclass(frozen=True)
+class DigitsClassifier(abc.ABC):
+    """A classifier of the digits: what its file adds is its first parameters and its logits.
+
+    A batch is drawn anew for each (seed, step), uniformly and with replacement: there are no epochs.
+
+    Args:
+        batch_size: examples in a batch.
+        target: validation loss (mean cross-entropy, nats) to reach.
+        steps: budget of updates.
+        dtype: of the parameters and of the images; losses and metrics are at least float32.
+    """
+
+    batch_size: int = 64
+    target: float = 0.2
+    steps: int = 300
+    dtype: str = "float32"
+    target_metric: ClassVar[str] = "validation_loss"
+    domain: ClassVar[None] = None
+    minimizers: ClassVar[tuple[tuple[float, ...], ...]] = ()
+    optimum: ClassVar[None] = None
+
+    @abc.abstractmethod
+    def init(self, seed):
+        """First parameters of `seed`."""
+
+    @abc.abstractmethod
+    def logits(self, params, images: tf.Tensor) -> tf.Tensor:
+        """[examples, 64] -> [examples, 10], in the dtype of the parameters."""
+
+    def __post_init__(self):
+        check_classifier(self)
+
+    def batch(self, seed, step) -> Examples:
+        """The step's images and one-hot labels, [batch, 64] in `dtype` and [batch, 10] in the loss's."""
+        images, one_hot = digits()["train"]
+        rows = _streams.indices(_streams.BATCH, seed, step, self.batch_size, len(images))
+        return Examples(
+            images=tf.gather(tf.constant(images, self.dtype), rows),
+            labels=tf.gather(tf.constant(one_hot, self._loss_dtype), rows),
+        )
+
+    def loss(self, params, batch: Examples) -> tf.Tensor:
+        """Mean cross-entropy of the batch, a scalar."""
+        return cross_entropy(self._wide_logits(params, batch.images), batch.labels)
+
+    def objective(self, params) -> tf.Tensor | None:
+        """None: the whole of what is minimised is too dear for every step; see `monitor`."""
+        return None
+
+    def monitor(self, params) -> dict[str, tf.Tensor]:
+        """`validation_loss` and `validation_accuracy`, scalars."""
+        return self._metrics(params, ("validation",))
+
+    def evaluate(self, params) -> dict[str, tf.Tensor]:
+        """Loss and accuracy of every part, `train_loss` to `test_accuracy`: scalars."""
+        return self._metrics(params, SPLITS)
+
+    def _metrics(self, params, parts: Sequence[str]) -> dict[str, tf.Tensor]:
+        """One pass over the images of all `parts`, then loss and accuracy of each."""
+        examples = [digits()[part] for part in parts]
+        images = np.concatenate([images for images, _ in examples])
+        logits = self._wide_logits(params, tf.constant(images, self.dtype))
+        metrics, first = {}, 0
+        for part, (_, one_hot) in zip(parts, examples, strict=True):
+            rows, labels = logits[first : first + len(one_hot)], tf.constant(one_hot, self._loss_dtype)
+            metrics[f"{part}_loss"] = cross_entropy(rows, labels)
+            metrics[f"{part}_accuracy"] = accuracy(rows, labels)
+            first += len(one_hot)
+        return metrics
+
+    def _wide_logits(self, params, images: tf.Tensor) -> tf.Tensor:
+        return tf.cast(self.logits(params, images), self._loss_dtype)
+
+    @property
+    def _loss_dtype(self) -> str:
+        return "float64" if self.dtype == "float64" else "float32"
+
+
+def check_classifier(classifier: DigitsClassifier) -> None:
+    """Raise a sentence where a field cannot be used; a file with a check of its own calls this after it.
+
+    Raises:
+        ValueError: says which field, what it is and what was expected.
+    """
+    name = type(classifier).__name__
+    check_common(name, classifier.dtype, classifier.steps)
+    if not is_count(classifier.batch_size):
+        raise ValueError(f"{name}: batch_size = {classifier.batch_size!r}; it is a whole number, 1 or more.")
+    if not classifier.target > 0:
+        raise ValueError(f"{name}: target = {classifier.target!r}; a cross-entropy is above 0.")
+
+
+def is_count(value) -> bool:
+    """Whether `value` is a whole number, 1 or more."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
