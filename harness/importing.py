@@ -1,0 +1,62 @@
+"""Importing plug-ins: modules by name, files by path, their own folder importable meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+_lock = threading.RLock()  # workers are threads of one process
+
+
+def by_name(name: str, folder: Path | None = None) -> ModuleType:
+    """Import a module; `folder` is where its top package lies, where that may not be on `sys.path`."""
+    if folder is None:
+        return importlib.import_module(name)
+    with _lock, _importable(folder):
+        return importlib.import_module(name)
+
+
+def by_path(path: Path) -> ModuleType:
+    """Import a file under a name made of its path and content: the same file is imported once, an
+    edited one again."""
+    key = str(path).encode() + b"\0" + path.read_bytes()
+    name = f"optgrid_plugin_{path.stem}_{hashlib.sha256(key).hexdigest()[:12]}"
+    with _lock:
+        if name not in sys.modules:
+            _execute(name, path)
+        return sys.modules[name]
+
+
+def _execute(name: str, path: Path) -> None:
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up while the class is made
+    try:
+        with _importable(path.parent):
+            spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Put a folder on `sys.path`, last, for as long as the block runs."""
+    entry = str(folder)
+    added = entry not in sys.path
+    if added:
+        sys.path.append(entry)
+    try:
+        yield
+    finally:
+        if added and entry in sys.path:
+            sys.path.remove(entry)
