@@ -1,0 +1,1 @@
+"""Executors: one signature, `execute(tiles, job) -> Iterator[Outcome]`, results in completion order."""

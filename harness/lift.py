@@ -1,0 +1,112 @@
+"""From one run to many: mapping single-run maths over lanes, and how lanes are laid out in memory.
+
+Two layouts. *Trailing*: a parameter of shape [n] is kept as [n, lanes], so that neighbouring lanes are
+neighbours in memory and the maths of small functions becomes plain SIMD over lanes (measured 1.7 to 2.0
+times faster than [lanes, n] for Adam on Rosenbrock). *Leading*: [lanes, ...], what matrix products want.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.compiler.tf2xla.python.xla import optimization_barrier
+
+Nest = Any
+
+# Above this many numbers a run's parameters are matrices of a network rather than a point in space.
+TRAILING_LIMIT = 256
+
+
+def trailing_layout(params: Nest) -> bool:
+    """Whether a run's parameters are small vectors, which go lanes-last."""
+    leaves = tf.nest.flatten(params)
+    size = sum(leaf.shape.num_elements() for leaf in leaves)
+    return size <= TRAILING_LIMIT and all(leaf.shape.rank <= 1 for leaf in leaves)
+
+
+def _rotate(leaf: tf.Tensor, *, first_to_last: bool) -> tf.Tensor:
+    rank = leaf.shape.rank or 0
+    if rank < 2:
+        return leaf
+    axes = [*range(1, rank), 0] if first_to_last else [rank - 1, *range(rank - 1)]
+    return tf.transpose(leaf, axes)
+
+
+def store(nest: Nest, trailing: bool) -> Nest:
+    """[lanes, ...] → the memory layout."""
+    if not trailing:
+        return nest
+    return tf.nest.map_structure(lambda leaf: _rotate(leaf, first_to_last=True), nest)
+
+
+def load(nest: Nest, trailing: bool) -> Nest:
+    """The memory layout → [lanes, ...]."""
+    if not trailing:
+        return nest
+    return tf.nest.map_structure(lambda leaf: _rotate(leaf, first_to_last=False), nest)
+
+
+def select(mask: tf.Tensor, new: Nest, old: Nest, trailing: bool) -> Nest:
+    """Per lane: `new` where `mask` [lanes] is true, else `old`; leaves in the memory layout."""
+
+    def pick(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+        rank = a.shape.rank or 0
+        shape = [1] * (rank - 1) + [-1] if trailing else [-1] + [1] * (rank - 1)
+        return tf.where(tf.reshape(mask, shape), a, b)
+
+    return tf.nest.map_structure(pick, new, old)
+
+
+def dot(a: Nest, b: Nest, trailing: bool, dtype: tf.DType) -> tf.Tensor:
+    """Per lane inner product over all leaves, accumulated in `dtype`: [lanes]."""
+    total = None
+    for x, y in zip(tf.nest.flatten(a), tf.nest.flatten(b), strict=True):
+        product = tf.cast(x, dtype) * tf.cast(y, dtype)
+        rank = product.shape.rank or 0
+        axes = list(range(rank - 1)) if trailing else list(range(1, rank))
+        part = tf.reduce_sum(product, axes) if axes else product
+        total = part if total is None else total + part
+    if total is None:
+        raise ValueError("A run without parameters has nothing to optimize.")
+    return total
+
+
+def subtract(a: Nest, b: Nest) -> Nest:
+    return tf.nest.map_structure(lambda x, y: x - y, a, b)
+
+
+def materialize(nest: Nest) -> Nest:
+    """Keeps XLA from computing these values again in every fusion that reads them.
+
+    XLA's CPU backend fuses producers into each consumer, so that a loss read by seven masks is computed
+    seven times. Only inside `jit_compile=True`.
+    """
+    leaves = tf.nest.flatten(nest)
+    return tf.nest.pack_sequence_as(nest, optimization_barrier(*leaves))
+
+
+def map_lanes(fn: Callable[..., Nest], args: Sequence[Nest]) -> Nest:
+    """`fn` for every lane at once; every leaf of `args` and of the result is [lanes, ...].
+
+    Raises:
+        ValueError: an operation in `fn` cannot be vectorised (no sequential fallback here).
+    """
+    # Traced as it is written: AutoGraph would parse and rewrite the source of every rule first.
+    plain = tf.autograph.experimental.do_not_convert(lambda packed: fn(*packed))
+    return tf.vectorized_map(plain, tuple(args), fallback_to_while_loop=False)
+
+
+def map_groups(fn: Callable[..., Nest], args: Sequence[Nest], shared: Nest, groups: int, width: int) -> Nest:
+    """`fn(*lane_args, group_arg)` for `groups` × `width` lanes; leaves of `shared` are [groups, ...].
+
+    With one group all lanes see one tensor, so that a product with it is one large product. With more,
+    each lane gets its group's copy: a map inside a map would share it too, and ran no faster for twice the
+    tracing and compiling (measured on a perceptron, 8 groups of 16 lanes).
+    """
+    if groups == 1:
+        one = tf.nest.map_structure(lambda leaf: leaf[0], shared)
+        return map_lanes(lambda *lane: fn(*lane, one), args)
+    copies = tf.nest.map_structure(lambda leaf: tf.repeat(leaf, width, axis=0), shared)
+    return map_lanes(fn, [*args, copies])

@@ -1,0 +1,195 @@
+"""From cells to programs and tiles: what is compiled, how many lanes it has, what travels together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness import lanes as ladder
+from harness.tiling import RecordPlan
+from harness.types import Cell, Lanes, Program, Tile, digest
+
+# Cells of a tile: enough calls to make a commit cheap, few enough for progress and for spreading.
+TILE_ROUNDS = 16
+
+# A network is evaluated at each recorded point, which costs as much as two or three steps.
+MONITOR_STEPS = 10
+
+# For estimates only. Measured on two cores: a program compiles in 1 to 3 s of one core; a step of a run
+# takes 15 ns on a function, and on a network as long as moving its working set at 6 GB/s.
+COMPILE_SECONDS = 1.5
+STEP_SECONDS, STEP_BYTES_PER_SECOND = 1e-8, 6e9
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study's programs and tiles.
+
+    Args:
+        programs: by key.
+        tiles: in the order of the grid.
+        estimated_bytes: device memory of the largest program.
+        estimated_seconds: of what is not done, compiling included, on this machine's cores.
+        cells: all cells of the study.
+        notes: a sentence for each program whose maths could not be looked at.
+    """
+
+    programs: Mapping[str, Program]
+    tiles: tuple[Tile, ...]
+    estimated_bytes: int
+    estimated_seconds: float
+    cells: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def cell_steps(self) -> int:
+        return sum(t.program.budget * len(t.cells) for t in self.tiles)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What planning needs to know of a program's maths: sizes only."""
+
+    lane_bytes: int
+    shared_batch: bool
+    network: bool
+
+
+def measure(cell: Cell, stability: bool) -> Shape:
+    """The sizes of a cell's parameters and state. Imports TensorFlow."""
+    from harness import catalog
+    from harness.runtime import tensorflow
+
+    tf = tensorflow()
+    from harness import lift
+
+    workload = catalog.build_workload(cell.workload, cell.dtype)
+    params = tf.nest.map_structure(tf.convert_to_tensor, workload.init(0))
+    state = catalog.build_optimizer(cell.optimizer).init(params)
+
+    def size(nest: Any) -> int:
+        return sum(x.shape.num_elements() * x.dtype.size for x in tf.nest.flatten(nest))
+
+    # Parameters, gradients and candidates; the last update and the tail's mean; the state and its candidate.
+    copies = 5 if stability else 3
+    total = copies * size(params) + 2 * size(tf.nest.map_structure(tf.convert_to_tensor, state)) + 160
+    network = not lift.trailing_layout(params)
+    batch = workload.batch(0, 0)
+    if network:
+        total += 2 * _activation_bytes(tf, workload, params, batch)  # forward, and backward
+    return Shape(total, batch is not None, network)
+
+
+def _activation_bytes(tf: Any, workload: Any, params: Any, batch: Any) -> int:
+    """Bytes of all that one loss computes on its way, from its graph; fusions will keep less."""
+    graph = tf.function(workload.loss, autograph=False).get_concrete_function(params, batch).graph
+    sizes = [
+        (out.shape.num_elements() or 0) * out.dtype.size
+        for op in graph.get_operations()
+        if op.type not in ("Const", "Placeholder", "Reshape", "Identity", "NoOp")
+        for out in op.outputs
+    ]
+    return sum(sizes)
+
+
+def by_program(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
+    groups: dict[str, list[Cell]] = {}
+    keys: dict[tuple[int, int, int, float], str] = {}
+    for cell in cells:
+        # Cells made from the same components share the identity; hashing it once is enough.
+        memo = (id(cell.workload), id(cell.optimizer), cell.budget, cell.target)
+        if memo not in keys:
+            keys[memo] = digest(cell.program_identity())
+        groups.setdefault(keys[memo], []).append(cell)
+    return groups
+
+
+def plan(
+    cells: Sequence[Cell],
+    *,
+    points: int,
+    stability: bool,
+    lanes: int | None,
+    known: Mapping[str, Any],
+    memory_bytes: int,
+    cores: int = 1,
+    done: frozenset[str] = frozenset(),
+) -> Plan:
+    """Programs and tiles of the cells that are not done.
+
+    Args:
+        points: recorded points of a whole run.
+        lanes: asked for by the user; None: chosen.
+        known: `programs` of the study's `study.json`, whose lanes are kept.
+        memory_bytes: of the device.
+        cores: that run tiles side by side; for the estimate of time only.
+        done: ids of cells that have a row.
+    """
+    programs, tiles, notes, largest, seconds = {}, [], [], 0, 0.0
+    for key, group in by_program(cells).items():
+        first = group[0]
+        try:
+            shape = measure(first, stability)
+        except Exception as error:  # a plug-in's: its rows will say why, the others' must run
+            shape = Shape(1, shared_batch=False, network=False)
+            notes.append(f"{first.optimizer.label} on {first.workload.label} will fail: {error}")
+        kept = known.get(key)
+        if kept is not None:
+            chosen = Lanes(kept["groups"], kept["width"])
+        else:
+            chosen = _lanes(group, shape, lanes, memory_bytes)
+        program = Program(
+            key=key,
+            workload=first.workload,
+            optimizer=first.optimizer,
+            budget=first.budget,
+            target=first.target,
+            stop=first.stop,
+            dtype=first.dtype,
+            lanes=chosen,
+            stride=RecordPlan.of(first.budget, points, MONITOR_STEPS if shape.network else 1).stride,
+            stability=stability,
+        )
+        programs[key] = program
+        largest = max(largest, shape.lane_bytes * chosen.count)
+        left = [c for c in group if c.cell_id not in done]
+        tiles += _tiles(program, left, shape.shared_batch)
+        step = STEP_SECONDS + shape.lane_bytes / STEP_BYTES_PER_SECOND
+        seconds += (COMPILE_SECONDS if left else 0.0) + len(left) * program.budget * step
+    return Plan(programs, tuple(tiles), largest, seconds / cores, len(cells), tuple(notes))
+
+
+def _lanes(group: Sequence[Cell], shape: Shape, lanes: int | None, memory_bytes: int) -> Lanes:
+    seeds = len({c.seed for c in group})
+    per_seed = -(-len(group) // seeds)
+    if lanes is not None:
+        return Lanes(1, lanes)
+    return ladder.choose(
+        cells=len(group),
+        per_seed=per_seed,
+        seeds=seeds,
+        lane_bytes=shape.lane_bytes,
+        shared_batch=shape.shared_batch,
+        network=shape.network,
+        stop_at_target=group[0].stop == "target",
+        memory_bytes=memory_bytes,
+    )
+
+
+def _tiles(program: Program, cells: Sequence[Cell], shared_batch: bool) -> list[Tile]:
+    """Cuts cells into tiles of a few rounds of lanes; where batches are shared, seeds stay whole."""
+    ordered = sorted(cells, key=lambda c: c.seed) if shared_batch else list(cells)
+    rounds = 1 if program.stop == "budget" else TILE_ROUNDS
+    size = max(1, program.lanes.count * rounds)
+    if shared_batch:
+        size = max(size, _whole_seeds(ordered, program.lanes) * rounds)
+    return [Tile(program, tuple(ordered[i : i + size])) for i in range(0, len(ordered), size)]
+
+
+def _whole_seeds(cells: Sequence[Cell], lanes: Lanes) -> int:
+    """Cells of as many whole seeds as there are groups, so that no tile cuts a seed's rates apart."""
+    if not cells:
+        return 1
+    per_seed = max(1, round(len(cells) / len({c.seed for c in cells})))
+    return per_seed * lanes.groups if per_seed <= lanes.width else lanes.count

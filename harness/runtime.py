@@ -1,0 +1,145 @@
+"""TensorFlow, imported once and set up for grids: quiet, deterministic, with XLA's cache on.
+
+Environment variables that TensorFlow reads at import are set here and nowhere else, so every module that
+computes imports TensorFlow through `tensorflow()` before anything of its own does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import platform
+import threading
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+
+def cache_folder() -> Path:
+    """Where XLA keeps compiled programs between processes: `$OPTGRID_CACHE`, or the user's cache folder."""
+    chosen = os.environ.get("OPTGRID_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "optgrid" / "xla"
+
+
+@cache
+def tensorflow() -> Any:
+    """The TensorFlow module, configured.
+
+    One thread inside an operation: a tile per core keeps the cores busy, and results do not depend on how
+    many threads happened to share a matrix product.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    flags = os.environ.get("TF_XLA_FLAGS", "")
+    if "persistent_cache_directory" not in flags:
+        folder = cache_folder()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            folder = None  # a read-only home costs compile time, nothing else
+        if folder is not None:
+            cached = f"--tf_xla_persistent_cache_directory={folder} --tf_xla_persistent_cache_prefix=optgrid"
+            os.environ["TF_XLA_FLAGS"] = f"{flags} {cached}".strip()
+    import tensorflow as tf
+    from tensorflow.python.framework import ops
+
+    _number_by_key(ops)
+    # Every program is its own tf.function; TensorFlow's advice on retracing counts them as one.
+    tf.get_logger().setLevel("ERROR")
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(max(2, cpu_count()))
+    except RuntimeError:
+        pass  # the notebook already started TensorFlow: its own thread settings hold
+    return tf
+
+
+_NAMES = threading.local()
+
+
+@contextlib.contextmanager
+def stable_names(key: str) -> Iterator[None]:
+    """Names that TensorFlow makes while tracing here depend on `key` alone.
+
+    TensorFlow numbers functions by a counter of the process, the numbers are part of what XLA's cache looks
+    up, and threads trace in no fixed order: without this, half of a study's programs are compiled again in
+    the next process.
+
+    Args:
+        key: hexadecimal; two different programs must have different keys.
+    """
+    # Also ids of tensors on the tape, which are signed 64-bit numbers: 44 bits of key, 16 to count.
+    _NAMES.next = itertools.count(int(key[:11], 16) << 16)
+    try:
+        yield
+    finally:
+        _NAMES.next = None
+
+
+def _number_by_key(ops: Any) -> None:
+    """Lets `stable_names` take over TensorFlow's counter in the thread that is inside it."""
+    original = ops.uid
+
+    def uid() -> int:
+        numbers = getattr(_NAMES, "next", None)
+        return original() if numbers is None else next(numbers)
+
+    ops.uid = uid
+
+
+def cpu_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    """Memory that is free for use now, in bytes (a guess of 4 GiB where the system does not say)."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 4 * 2**30
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that has a part in the numbers."""
+    found = {"python": platform.python_version()}
+    for name in ("optgrid", "tensorflow", "keras", "numpy", "pyarrow", "scipy", "scikit-learn", "ray"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """What the study ran on: processor, cores, memory, and the accelerators that TensorFlow sees."""
+    tf = tensorflow()
+    gpus = [
+        tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
+    return {
+        "processor": _processor(),
+        "cores": cpu_count(),
+        "memory_bytes": memory_bytes(),
+        "gpus": gpus,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,283 @@
+"""One tile on one device: the host's loop around the compiled program."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from harness import tiling
+from harness.runtime import tensorflow
+from harness.types import Cell
+
+tf = tensorflow()
+
+from harness.program import LADDER, Carry, Inputs  # noqa: E402
+
+DIVERGENCE_FACTOR = 1e6  # a loss above this many times the larger of 1 and the initial one has diverged
+
+
+class Stopped(Exception):
+    """The run was asked to end; the tile's rows are not committed."""
+
+
+def ladder(initial: float, target: float, optimum: float | None) -> np.ndarray:
+    """Targets of a run, [LADDER]: log-spaced from its initial gap to that of its own target, the last one.
+
+    The gap is to the optimum where it is known, else to 0. A start below the target has one target.
+    """
+    floor = 0.0 if optimum is None else optimum
+    first, last = initial - floor, target - floor
+    if not np.isfinite(initial) or first <= last:
+        return np.full(LADDER, target)
+    if last <= 0:  # a target below the optimum: no logarithm to space by
+        return np.linspace(initial, target, LADDER + 1)[1:]
+    spaced = floor + np.geomspace(first, last, LADDER + 1)[1:]
+    spaced[-1] = target
+    return spaced
+
+
+@dataclass
+class TileRun:
+    """Runs cells of one program to their end.
+
+    Args:
+        warm: the compiled program with its evaluator and its seeds' starting points.
+        cells: what to run.
+        call: runs a function in the strategy's replica context.
+        curves: whether points are kept.
+        stopped: asked between calls; true ends the run with `Stopped`.
+    """
+
+    warm: Any
+    cells: tuple[Cell, ...]
+    call: Callable[..., Any]
+    curves: bool = True
+    stopped: Callable[[], bool] = lambda: False
+    train_seconds: float = 0.0
+    evaluate_seconds: float = 0.0
+    metrics: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        compiled = self.warm.compiled
+        self.compiled, self.program, self.plan = compiled, compiled.program, compiled.plan
+        lanes, n = compiled.lanes, len(self.cells)
+        self.workload = compiled.workload
+        queue = tiling.units(self.cells, lanes, compiled.stochastic)
+        places, width = (lanes.groups, lanes.width) if compiled.stochastic else (lanes.count, 1)
+        self.seats = tiling.Seats(queue, places, width)
+        self.by_metric = self.workload.target_metric != "loss"
+        self.ledger = tiling.Ledger.empty(n, LADDER)
+        names = ["loss", "gradient_norm", "update_norm", "x", "y"][: 3 + compiled.coordinates]
+        monitored = sorted(self.workload.monitor(compiled.start)) if compiled.monitored else []
+        self.record = tiling.Curves(n, self.plan.steps(), names, monitored) if self.curves else None
+        self._describe_cells()
+        self.was_step = np.zeros(lanes.count, np.int64)
+        self.live = np.zeros(lanes.count, bool)
+
+    def _describe_cells(self) -> None:
+        """Per-cell inputs as arrays: start, rate, hyperparameters, targets, divergence limit."""
+        seeds = sorted({c.seed for c in self.cells})
+        starts = [self.warm.start(s) for s in seeds]
+        row = {s: i for i, s in enumerate(seeds)}
+        self.starts = tf.nest.map_structure(lambda *leaves: tf.stack(leaves), *(p for p, _ in starts))
+        self.seed_row = np.array([row[c.seed] for c in self.cells], np.int32)
+        self.seed = np.array([c.seed for c in self.cells], np.int64)
+        self.rate = np.array([c.learning_rate for c in self.cells], np.float64)
+        count = len(self.program.optimizer.traced())
+        traced = [c.optimizer.traced() for c in self.cells]
+        self.traced = np.array(traced, np.float64).reshape(len(self.cells), count)
+        optimum = self.workload.optimum
+        spaced = np.stack([ladder(v, self.program.target, optimum) for _, v in starts], 1)
+        self.targets = spaced[:, self.seed_row]  # [LADDER, cells]
+        initial = np.array([v for _, v in starts])[self.seed_row]
+        self.limit = DIVERGENCE_FACTOR * np.maximum(1.0, np.abs(initial))
+
+    # -- the loop ----------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Steps until every cell is done.
+
+        Raises:
+            Stopped: the run was asked to end.
+        """
+        carry = self.compiled.empty()
+        while self.seats.busy:
+            if self.stopped():
+                raise Stopped
+            self.seats.fill()
+            fresh = self.seats.fresh
+            if fresh.any():
+                row = self.seed_row[np.maximum(self.seats.cell, 0)]
+                self.begin = tf.nest.map_structure(lambda leaf, row=row: tf.gather(leaf, row), self.starts)
+                self.was_step[fresh] = 0
+                self.live |= fresh
+            inputs = self._inputs()
+            if fresh.any():
+                carry = self.call(self.compiled.seat, carry, inputs, tf.constant(fresh))
+            if self.compiled.monitored:
+                carry = self._monitor(carry, inputs)
+            carry = self._call(carry, inputs)
+
+    def _inputs(self) -> Inputs:
+        cell = np.maximum(self.seats.cell, 0)
+        real = self.compiled.real.as_numpy_dtype
+        limit = np.minimum(self.limit[cell], np.finfo(real).max)
+        return Inputs(
+            begin=self.begin,
+            group_seeds=tf.constant(self._group_seeds()),
+            learning_rate=tf.constant(self.rate[cell]),
+            traced=tuple(tf.constant(column) for column in self.traced[cell].T),
+            targets=tf.constant(self._device_targets(cell).astype(real)),
+            limit=tf.constant(limit.astype(real)),
+            go=tf.constant(self.live),
+        )
+
+    def _group_seeds(self) -> np.ndarray:
+        """The seed of each group, int32: that of any cell still in it, since its first may have ended."""
+        groups = self.compiled.lanes.groups
+        held = (
+            self.seats.cell.reshape(groups, -1).max(1) if self.compiled.stochastic else np.zeros(groups, int)
+        )
+        return self.seed[np.maximum(held, 0)].astype(np.int32)
+
+    def _device_targets(self, cell: np.ndarray) -> np.ndarray:
+        # Where the target is on a monitored metric, the host looks for hits; the device must find none.
+        return np.full((LADDER, len(cell)), -np.inf) if self.by_metric else self.targets[:, cell]
+
+    def _call(self, carry: Carry, inputs: Inputs) -> Carry:
+        if not self.live.any():
+            return carry
+        go, spans, steps = self._extent(self.plan.budget - self.was_step)
+        inputs = inputs._replace(go=tf.constant(go))
+        begin = time.perf_counter()
+        out = self.call(self.compiled.advance, carry, inputs, spans, steps)
+        carry, points, early = out[0], out[1].numpy(), out[2].numpy()
+        step = carry.step.numpy().astype(np.int64)
+        live = carry.live.numpy()
+        self.train_seconds += time.perf_counter() - begin
+        if self.record is not None:
+            self._record(go, live, step, points, early)
+        finished = go & ~live
+        self.was_step, self.live = step, live & (self.seats.cell >= 0)
+        if finished.any():
+            self._finish(carry, inputs, finished, out[3].numpy(), out[4].numpy())
+        return carry
+
+    def _extent(self, left: np.ndarray) -> tuple[np.ndarray, int, int]:
+        """Which lanes go, by how many spans of how many steps, so that all stay on recorded steps.
+
+        Lanes at their budget need one observation; lanes nearer to it than a stride, the rest of a stride.
+        """
+        span, stride = self.plan.span, self.plan.stride
+        at_end, near = self.live & (left == 0), self.live & (left < stride)
+        if at_end.any():
+            return at_end, 1, 1
+        if near.any():
+            rest = int(left[near].min())
+            go = near & (left == rest)
+            return (go, rest // span, span) if rest >= span else (go, 1, rest)
+        strides = min(int(left[self.live].min()) // stride, self.compiled.strides_per_call)
+        return self.live.copy(), strides * self.plan.rounds, span
+
+    def _record(self, go: np.ndarray, live: np.ndarray, step: np.ndarray, points: Any, early: Any) -> None:
+        """Keeps the points that a lane observed: up to its step, which is observed only where it ended."""
+        assert self.record is not None
+        seen = np.where(live, step - 1, step)
+        on_grid = (self.was_step % self.plan.stride == 0) | (self.was_step == self.plan.budget)
+        for j in range(len(points) - 1):
+            at = self.was_step + j * self.plan.stride
+            lanes = np.flatnonzero(go & on_grid & (at <= seen))
+            if not lanes.size:
+                break
+            self.record.put(self.seats.cell[lanes], at[lanes], points[j][:, lanes])
+        for k, at in enumerate(self.plan.early):
+            lanes = np.flatnonzero(go & (self.was_step == 0) & (at <= seen))
+            self.record.put(self.seats.cell[lanes], np.full(len(lanes), at), early[k][:, lanes])
+
+    def _finish(
+        self, carry: Carry, inputs: Inputs, lanes: np.ndarray, displacement: np.ndarray, spread: np.ndarray
+    ) -> None:
+        """Moves what the lanes came to into the ledger and frees them."""
+        book, at = self.ledger, np.flatnonzero(lanes)
+        cell = self.seats.cell[at]
+        final = carry.final.numpy()[at]
+        book.steps[cell] = carry.step.numpy()[at]
+        book.diverged[cell] = carry.diverged.numpy()[at]
+        book.initial_loss[cell] = carry.initial_loss.numpy()[at]
+        book.initial_gradient[cell] = carry.initial_gradient.numpy()[at]
+        book.path[cell] = carry.path.numpy()[at]
+        book.turns[cell] = carry.turns.numpy()[at]
+        book.displacement[cell] = displacement[at]
+        book.tail_std[cell] = spread[at]
+        if not self.by_metric:
+            book.final[cell] = final
+            book.best[cell] = carry.best.numpy()[at]
+            book.best_step[cell] = carry.best_step.numpy()[at]
+            book.hits[:, cell] = carry.hits.numpy()[:, at]
+            book.last_miss[cell] = carry.last_miss.numpy()[at]
+        if self.record is not None:
+            ended = ~book.diverged[cell]
+            self.record.close(cell[ended], book.steps[cell[ended]], final[ended])
+        self._evaluate(carry, inputs, at, cell)
+        self.seats.release(at)
+
+    # -- metrics -----------------------------------------------------------------------------------
+
+    def _monitor(self, carry: Carry, inputs: Inputs) -> Carry:
+        """Evaluates the monitored metrics of all lanes that stand at a recorded point, finds hits of
+        targets that are on one of them, and stops the lanes whose study ends there."""
+        begin = time.perf_counter()
+        view = self.call(self.compiled.view, carry, inputs)
+        values = {k: v.numpy() for k, v in self.call(self.warm.evaluator.monitor, view).items()}
+        self.evaluate_seconds += time.perf_counter() - begin
+        at = np.flatnonzero(self.live)
+        cell, step = self.seats.cell[at], self.was_step[at]
+        if self.record is not None:
+            for name in self.record.metrics:
+                self.record.put_metric(name, cell, step, values[name][at])
+        if self.by_metric:
+            halt = self._judge(cell, step, values[self.workload.target_metric][at])
+            if halt.any():
+                carry = self._halt(carry, inputs, at[halt])
+        return carry
+
+    def _judge(self, cell: np.ndarray, step: np.ndarray, value: np.ndarray) -> np.ndarray:
+        """Books a metric's values; returns which of the cells end here, at their target."""
+        book = self.ledger
+        better = value < book.best[cell]
+        book.best[cell] = np.where(better, value, book.best[cell])
+        book.best_step[cell] = np.where(better, step, book.best_step[cell])
+        book.final[cell] = value
+        new = (book.hits[:, cell] < 0) & (value <= self.targets[:, cell])
+        book.hits[:, cell] = np.where(new, step, book.hits[:, cell])
+        missed = ~(value <= self.targets[-1, cell])
+        book.last_miss[cell] = np.where(missed, step, book.last_miss[cell])
+        return ~missed if self.program.stop == "target" else np.zeros(len(cell), bool)
+
+    def _halt(self, carry: Carry, inputs: Inputs, lanes: np.ndarray) -> Carry:
+        """Freezes lanes at the point where they stand and books them."""
+        mask = np.zeros_like(self.live)
+        mask[lanes] = True
+        carry = carry._replace(live=carry.live & ~tf.constant(mask))
+        # Nothing is stepped: the call only gives the distances of where the lanes are.
+        out = self.call(self.compiled.advance, carry, inputs, 0, 0)
+        self._finish(carry, inputs, mask, out[3].numpy(), out[4].numpy())
+        self.live &= ~mask
+        return carry
+
+    def _evaluate(self, carry: Carry, inputs: Inputs, at: np.ndarray, cell: np.ndarray) -> None:
+        """Final metrics of the lanes that ended without diverging."""
+        well = ~self.ledger.diverged[cell]
+        if self.warm.evaluator is None or not well.any():
+            return
+        begin = time.perf_counter()
+        view = self.call(self.compiled.view, carry, inputs)
+        values = self.call(self.warm.evaluator.evaluate, view)
+        for name, value in values.items():
+            column = self.metrics.setdefault(name, np.full(len(self.cells), np.nan))
+            column[cell[well]] = value.numpy()[at[well]]
+        self.evaluate_seconds += time.perf_counter() - begin

@@ -1,0 +1,178 @@
+"""The host's side of a tile: which cell rides in which lane, and what was recorded for it.
+
+Arrays only, one entry per lane or per cell, so that the cost per cell stays in microseconds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.types import Cell, Lanes
+
+EARLY_STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
+# XLA's CPU backend rewrites reductions over 32 rows or more into trees of windows, several times slower.
+LONGEST_SPAN = 25
+
+
+@dataclass(frozen=True)
+class RecordPlan:
+    """Which steps of a run are recorded: every `stride`-th, a few early ones, and the last.
+
+    A stride is made of `rounds` spans, the device's inner loop.
+    """
+
+    budget: int
+    stride: int
+
+    @classmethod
+    def of(cls, budget: int, points: int, shortest: int = 1) -> RecordPlan:
+        """About `points` recorded points, at least `shortest` steps apart; the stride is whole spans."""
+        wanted = max(1, -(-budget // max(1, points)), min(shortest, budget))
+        rounds = -(-wanted // LONGEST_SPAN)
+        return cls(budget, rounds * -(-wanted // rounds))
+
+    @property
+    def rounds(self) -> int:
+        return -(-self.stride // LONGEST_SPAN)
+
+    @property
+    def span(self) -> int:
+        return self.stride // self.rounds
+
+    @property
+    def early(self) -> tuple[int, ...]:
+        return tuple(s for s in EARLY_STEPS if s < min(self.span, self.budget))
+
+    @property
+    def strides(self) -> int:
+        return -(-self.budget // self.stride)
+
+    def steps(self) -> np.ndarray:
+        """All recorded steps of a run that uses its whole budget, ascending: int64."""
+        grid = set(range(0, self.budget, self.stride)) | set(self.early) | {self.budget}
+        return np.array(sorted(grid), np.int64)
+
+
+def units(cells: Sequence[Cell], lanes: Lanes, shared_batch: bool) -> list[list[int]]:
+    """Cells that start together, as indices: one each, or up to `width` of one seed that share batches."""
+    if not shared_batch:
+        return [[i] for i in range(len(cells))]
+    by_seed: dict[int, list[int]] = {}
+    for i, cell in enumerate(cells):
+        by_seed.setdefault(cell.seed, []).append(i)
+    width = lanes.width
+    return [run[i : i + width] for run in by_seed.values() for i in range(0, len(run), width)]
+
+
+class Seats:
+    """Lanes as seats that units of cells take, in order, as they fall free.
+
+    Args:
+        queue: what is to run.
+        places: how many units ride at once.
+        width: lanes of a place.
+    """
+
+    def __init__(self, queue: Sequence[list[int]], places: int, width: int):
+        self.queue = deque(queue)
+        self.places, self.width = places, width
+        self.cell = np.full(places * width, -1)  # index of the cell in each lane; -1: idle
+        self.fresh = np.zeros(places * width, bool)
+
+    def fill(self) -> None:
+        """Seats units in every place whose lanes are all idle; marks their lanes fresh."""
+        self.fresh[:] = False
+        if not self.queue:
+            return
+        idle = (self.cell.reshape(self.places, self.width) < 0).all(1)
+        for place in np.flatnonzero(idle):
+            if not self.queue:
+                break
+            unit = self.queue.popleft()
+            begin = place * self.width
+            self.cell[begin : begin + len(unit)] = unit
+            self.fresh[begin : begin + len(unit)] = True
+
+    def release(self, lanes: np.ndarray) -> None:
+        self.cell[lanes] = -1
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.queue) or bool((self.cell >= 0).any())
+
+
+@dataclass
+class Ledger:
+    """What a tile's cells came to; arrays are [cells] unless stated. NaN: not known, -1: never."""
+
+    steps: np.ndarray
+    diverged: np.ndarray
+    initial_loss: np.ndarray
+    initial_gradient: np.ndarray
+    final: np.ndarray
+    best: np.ndarray
+    best_step: np.ndarray
+    hits: np.ndarray  # [ladder, cells]
+    last_miss: np.ndarray
+    path: np.ndarray
+    turns: np.ndarray
+    displacement: np.ndarray
+    tail_std: np.ndarray
+
+    @classmethod
+    def empty(cls, cells: int, ladder: int) -> Ledger:
+        real, whole = np.full(cells, np.nan), np.full(cells, -1, np.int64)
+        return cls(
+            steps=np.zeros(cells, np.int64),
+            diverged=np.zeros(cells, bool),
+            initial_loss=real.copy(),
+            initial_gradient=real.copy(),
+            final=real.copy(),
+            best=np.full(cells, np.inf),
+            best_step=whole.copy(),
+            hits=np.full((ladder, cells), -1, np.int64),
+            last_miss=whole.copy(),
+            path=real.copy(),
+            turns=whole.copy(),
+            displacement=real.copy(),
+            tail_std=real.copy(),
+        )
+
+
+class Curves:
+    """Recorded points of a tile's cells.
+
+    Args:
+        cells: how many.
+        steps: the steps at which a full run is recorded, ascending.
+        names: recorded quantities, in the program's order; then the monitored metrics.
+    """
+
+    def __init__(self, cells: int, steps: np.ndarray, names: Sequence[str], metrics: Sequence[str]):
+        self.steps, self.names, self.metrics = steps, list(names), list(metrics)
+        self.values = np.full((len(self.names) + len(self.metrics), cells, len(steps)), np.nan, np.float32)
+        self.valid = np.zeros((cells, len(steps)), bool)
+        self.last_step = np.full(cells, -1, np.int64)  # an off-grid last point, where a run stopped early
+        self.last_loss = np.full(cells, np.nan, np.float32)
+
+    def put(self, cells: np.ndarray, steps: np.ndarray, points: np.ndarray) -> None:
+        """`points` [quantities, n] of `cells` [n] at `steps` [n], each of them on the grid."""
+        at = np.searchsorted(self.steps, steps)
+        self.values[: len(self.names), cells, at] = points[: len(self.names)]
+        self.valid[cells, at] = True
+
+    def put_metric(self, name: str, cells: np.ndarray, steps: np.ndarray, values: np.ndarray) -> None:
+        at = np.searchsorted(self.steps, steps)
+        self.values[len(self.names) + self.metrics.index(name), cells, at] = values
+        self.valid[cells, at] = True
+
+    def close(self, cells: np.ndarray, steps: np.ndarray, losses: np.ndarray) -> None:
+        """Adds the last point of runs that stopped between two recorded steps."""
+        at = np.searchsorted(self.steps, steps)
+        off = self.steps[np.minimum(at, len(self.steps) - 1)] != steps
+        self.last_step[cells[off]] = steps[off]
+        self.last_loss[cells[off]] = losses[off]

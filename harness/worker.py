@@ -1,0 +1,285 @@
+"""Runs tiles: fills lanes with cells, steps the program, and turns what came back into rows."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from harness import catalog, rows
+from harness.records import Store
+from harness.runtime import stable_names, tensorflow
+from harness.types import Cell, Lanes, Outcome, Program, RunError, Tile, digest
+
+tf = tensorflow()
+
+from harness.program import LADDER, Evaluator, Inputs, LaneProgram, LiftError  # noqa: E402
+from harness.strategies import Placement  # noqa: E402
+from harness.tilerun import Stopped, TileRun  # noqa: E402
+
+WARM_PROGRAMS = 32
+
+
+@dataclass
+class Warm:
+    """A compiled program and what belongs to it.
+
+    Args:
+        compiled: the lanes' program.
+        evaluator: the workload's metrics over the same lanes; None where it has none.
+        note: a sentence for the rows where the maths could not ride in lanes or could not be compiled.
+    """
+
+    compiled: LaneProgram
+    evaluator: Evaluator | None
+    note: str = ""
+    seeds: dict[int, tuple[Any, float]] = field(default_factory=dict)
+
+    def start(self, seed: int) -> tuple[Any, float]:
+        """Initial parameters of a seed, and the target metric there."""
+        if seed not in self.seeds:
+            workload = self.compiled.workload
+            params = workload.init(seed)
+            if workload.target_metric == "loss":
+                value = workload.objective(params)
+                if value is None:
+                    value = workload.loss(params, workload.batch(seed, 0))
+            else:
+                value = workload.monitor(params)[workload.target_metric]
+            self.seeds[seed] = params, float(value)
+        return self.seeds[seed]
+
+
+class Programs:
+    """Compiled programs, the last used kept; each is compiled once, whoever asks first.
+
+    Args:
+        placement: where they run.
+        compiling: called with +1 and -1 as compiling begins and ends.
+    """
+
+    def __init__(self, placement: Placement, compiling: Callable[[int], None] = lambda change: None):
+        self.placement, self.compiling = placement, compiling
+        self._warm: OrderedDict[str, Warm] = OrderedDict()
+        self._evaluators: dict[str, Evaluator] = {}
+        self._locks: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    def get(self, program: Program) -> tuple[Warm, float]:
+        """The warm program, and the seconds that compiling it took just now (0 where it was warm).
+
+        Raises:
+            Exception: what the optimizer or workload raised while it was traced.
+        """
+        with self._guard:
+            lock = self._locks.setdefault(program.key, threading.Lock())
+        with lock:
+            with self._guard:
+                if program.key in self._warm:
+                    self._warm.move_to_end(program.key)
+                    return self._warm[program.key], 0.0
+            begin = time.perf_counter()
+            self.compiling(1)
+            try:
+                warm = self._compile(program)
+            finally:
+                self.compiling(-1)
+            seconds = time.perf_counter() - begin
+            with self._guard:
+                self._warm[program.key] = warm
+                while len(self._warm) > WARM_PROGRAMS:
+                    self._warm.popitem(last=False)
+            return warm, seconds
+
+    def warm_keys(self) -> set[str]:
+        with self._guard:
+            return set(self._warm)
+
+    def _compile(self, program: Program) -> Warm:
+        workload = catalog.build_workload(program.workload, program.dtype)
+
+        def build(traced: Sequence[Any] | None) -> Any:
+            return catalog.build_optimizer(program.optimizer, traced)
+
+        alone = replace(program, lanes=Lanes(1, 1))
+        attempts = [(program, True, ""), (alone, True, "ran one lane at a time: {}")]
+        attempts.append((alone, False, "ran without XLA, one lane at a time: {}"))
+        reason = ""
+        for i, (attempt, jit, note) in enumerate(attempts):
+            try:
+                compiled = LaneProgram(attempt, workload, build, jit=jit)
+                with stable_names(digest([program.key, asdict(attempt.lanes), jit, program.stride])):
+                    self.placement.run(compiled.compile, idle_inputs(compiled))
+                return Warm(compiled, self._evaluator(compiled, jit), note.format(reason))
+            except (LiftError, ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
+                reason = last_line(error)
+                if i == len(attempts) - 1 or not isinstance(error, LiftError | tf.errors.OpError):
+                    raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _evaluator(self, compiled: LaneProgram, jit: bool) -> Evaluator | None:
+        workload = compiled.workload
+        if not compiled.monitored and not workload.evaluate(compiled.start):
+            return None
+        key = digest([repr(workload), compiled.lanes.count, jit])
+        with self._guard:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:  # optimizers of one workload share it, and compile it once
+            if key not in self._evaluators:
+                made = Evaluator(workload, compiled.lanes.count, jit=jit)
+                view = self.placement.run(compiled.view, compiled.empty(), idle_inputs(compiled))
+                with stable_names(key):
+                    self.placement.run(made.compile, view)
+                self._evaluators[key] = made
+            return self._evaluators[key]
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of an error's traceback, as a sentence's part."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    # TensorFlow puts the traceback of traced code into the message, and the cause on its last line.
+    nested = lines[0].startswith("in user code") and len(lines) > 1
+    return lines[-1] if nested else f"{type(error).__name__}: {lines[0]}"
+
+
+def idle_inputs(compiled: LaneProgram) -> Inputs:
+    """Inputs with which every lane stays idle: what compiling is done with."""
+    n = compiled.lanes.count
+    rate = tf.zeros([n], tf.float64)
+    return Inputs(
+        begin=tf.nest.map_structure(lambda leaf: tf.stack([leaf] * n), compiled.start),
+        group_seeds=tf.zeros([compiled.lanes.groups], tf.int32),
+        learning_rate=rate,
+        traced=tuple(rate for _ in compiled.program.optimizer.traced()),
+        targets=tf.zeros([LADDER, n], compiled.real),
+        limit=tf.zeros([n], compiled.real),
+        go=tf.zeros([n], tf.bool),
+    )
+
+
+@dataclass
+class Worker:
+    """Runs tiles on one device and commits their rows.
+
+    Args:
+        store: the results folder.
+        programs: compiled programs, shared by the workers of a process that use the same device.
+        study: the study's name.
+        name: the worker's, for the rows.
+        curves: whether recorded points are kept.
+        stopped: true ends the tile that runs, uncommitted.
+    """
+
+    store: Store
+    programs: Programs
+    study: str
+    name: str
+    curves: bool = True
+    stopped: Any = lambda: False
+
+    def run(self, tile: Tile) -> Outcome:
+        """Runs and commits a tile; cells that raise become `failed` rows.
+
+        Raises:
+            Stopped: the run was asked to end; nothing of this tile is committed.
+            RunError: the results folder cannot be written.
+        """
+        try:
+            warm, seconds = self.programs.get(tile.program)
+        except RunError:
+            raise
+        except Exception as error:
+            return self._fail(tile, tile.cells, last_line(error))
+        try:
+            return self._commit(tile, warm, seconds)
+        except (Stopped, RunError):
+            raise
+        except Exception as error:
+            return self._isolate(tile, error)
+
+    def _commit(self, tile: Tile, warm: Warm, compile_seconds: float) -> Outcome:
+        run = TileRun(warm, tile.cells, self.programs.placement.run, self.curves, self.stopped)
+        run.run()
+        provenance = self._provenance(tile, warm.compiled.lanes.count) | {
+            "target_metric": warm.compiled.workload.target_metric,
+            "stability": tile.program.stability,
+            "note": warm.note,
+            "compile_seconds": compile_seconds,
+            "train_seconds": run.train_seconds,
+            "evaluate_seconds": run.evaluate_seconds,
+        }
+        table = rows.cells_table(tile, run.ledger, run.targets, run.metrics, provenance)
+        curves = rows.curves_table(tile, run.record) if run.record is not None else None
+        self.store.commit(tile.tile_id, table, curves)
+        counts = Counter(rows.statuses(run.ledger).tolist())
+        return Outcome(
+            tile_id=tile.tile_id,
+            counts=dict(counts),
+            steps=int(run.ledger.steps.sum()),
+            compile_seconds=compile_seconds,
+            train_seconds=run.train_seconds,
+            evaluate_seconds=run.evaluate_seconds,
+            worker=self.name,
+            cells=len(tile.cells),
+        )
+
+    def _provenance(self, tile: Tile, lanes: int) -> dict[str, Any]:
+        clocks = {f"{clock}_seconds": 0.0 for clock in ("compile", "train", "evaluate")}
+        placement = self.programs.placement
+        place = {"strategy": placement.name, "device": placement.device}
+        return place | clocks | {"study": self.study, "worker": self.name, "lanes": lanes}
+
+    def _isolate(self, tile: Tile, error: Exception) -> Outcome:
+        """A tile that raised: its halves run apart, until the guilty cell stands alone.
+
+        Where both halves raise the same, the fault is in the maths and not in a cell: all fail at once.
+        """
+        if len(tile.cells) == 1:
+            return self._fail(tile, tile.cells, last_line(error))
+        middle = len(tile.cells) // 2
+        halves = [Tile(tile.program, tile.cells[:middle]), Tile(tile.program, tile.cells[middle:])]
+        warm, _ = self.programs.get(tile.program)
+        outcomes: list[Outcome | Exception] = []
+        for half in halves:
+            try:
+                outcomes.append(self._commit(half, warm, 0.0))
+            except (Stopped, RunError):
+                raise
+            except Exception as again:
+                outcomes.append(again)
+        faults = [o for o in outcomes if isinstance(o, Exception)]
+        if len(faults) == 2 and last_line(faults[0]) == last_line(faults[1]):
+            return self._fail(tile, tile.cells, last_line(faults[0]))
+        done = [
+            self._isolate(half, outcome) if isinstance(outcome, Exception) else outcome
+            for half, outcome in zip(halves, outcomes, strict=True)
+        ]
+        return _joined(tile, done)
+
+    def _fail(self, tile: Tile, cells: Sequence[Cell], reason: str) -> Outcome:
+        table = rows.failed_table(tile, cells, reason, self._provenance(tile, tile.program.lanes.count))
+        self.store.commit(tile.tile_id, table, None)
+        counts = {"failed": len(cells)}
+        return Outcome(tile.tile_id, counts, 0, 0.0, 0.0, 0.0, self.name, len(cells), reason)
+
+
+def _joined(tile: Tile, outcomes: Sequence[Outcome]) -> Outcome:
+    counts: Counter[str] = Counter()
+    for outcome in outcomes:
+        counts.update(outcome.counts)
+    return Outcome(
+        tile_id=tile.tile_id,
+        counts=dict(counts),
+        steps=sum(o.steps for o in outcomes),
+        compile_seconds=sum(o.compile_seconds for o in outcomes),
+        train_seconds=sum(o.train_seconds for o in outcomes),
+        evaluate_seconds=sum(o.evaluate_seconds for o in outcomes),
+        worker=outcomes[0].worker,
+        cells=len(tile.cells),
+        detail="; ".join(o.detail for o in outcomes if o.detail),
+    )

@@ -1,0 +1,68 @@
+"""Optimizers and workloads of a user's own, each with one fault."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Good:
+    """Plain gradient descent, from a file."""
+
+    learning_rates: ClassVar[tuple[float, float]] = (1e-3, 1e-1)
+
+    def init(self, params: Any) -> Any:
+        return ()
+
+    def update(self, params: Any, grads: Any, state: Any, lr: Any, step: Any) -> Any:
+        return tf.nest.map_structure(lambda p, g: p - tf.cast(lr, p.dtype) * g, params, grads), state
+
+    def eval_params(self, params: Any, state: Any) -> Any:
+        return params
+
+
+@dataclass(frozen=True)
+class Raises(Good):
+    """Raises while it is traced."""
+
+    def update(self, params: Any, grads: Any, state: Any, lr: Any, step: Any) -> Any:
+        raise RuntimeError("no luck today")
+
+
+@dataclass(frozen=True)
+class WrongShape(Good):
+    """Returns parameters of another shape."""
+
+    def update(self, params: Any, grads: Any, state: Any, lr: Any, step: Any) -> Any:
+        return tf.concat([params, params], 0), state
+
+
+@dataclass(frozen=True)
+class WrongDtype(Good):
+    """Returns parameters of another dtype."""
+
+    def update(self, params: Any, grads: Any, state: Any, lr: Any, step: Any) -> Any:
+        return tf.cast(params, tf.float64), state
+
+
+@dataclass(frozen=True)
+class Nan(Good):
+    """Turns everything into NaN at the tenth step."""
+
+    def update(self, params: Any, grads: Any, state: Any, lr: Any, step: Any) -> Any:
+        return tf.where(step >= 10, tf.constant(np.nan, params.dtype), params * 0.999), state
+
+
+@dataclass(frozen=True)
+class OneAtATime(Good):
+    """Uses an operation that has no vectorised form and compiles nowhere."""
+
+    def update(self, params: Any, grads: Any, state: Any, lr: Any, step: Any) -> Any:
+        moved = tf.numpy_function(
+            lambda p, g, r: (p - r * g).astype(p.dtype), [params, grads, lr], params.dtype
+        )
+        return tf.ensure_shape(moved, params.shape), state

@@ -1,0 +1,142 @@
+"""Tiles partition the grid, lanes come from the ladder, and a program is traced once for all its values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness import Results, Study, lanes, tiling
+from harness.planning import plan
+from harness.types import Lanes
+
+GRID: dict[str, Any] = {
+    "workloads": ["quartic(steps=30)", "rosenbrock(noise=0.1, steps=30)"],
+    "optimizers": ["adam(beta_1=[0.8, 0.9])", "lookahead(momentum)"],
+    "learning_rates": [1e-3, 1e-2, 1e-1],
+    "seeds": 4,
+}
+
+
+@pytest.mark.parametrize("asked", [None, 1, 5])
+def test_tiles_partition_the_cells_that_are_not_done(asked: int | None) -> None:
+    study = Study(name="plan", lanes=asked, **GRID)
+    done = frozenset(c.cell_id for c in study.grid[::3])
+    planned = study.plan(done=done)
+    placed = [c.cell_id for tile in planned.tiles for c in tile.cells]
+    assert len(placed) == len(set(placed))
+    assert set(placed) == {c.cell_id for c in study.grid} - done
+    assert all(
+        c.program_identity() == tile.cells[0].program_identity() for tile in planned.tiles for c in tile.cells
+    )
+    assert len(planned.programs) == 4  # the betas of adam are inputs of one program
+
+
+def test_lanes_of_an_earlier_run_are_kept() -> None:
+    study = Study(name="plan", **GRID)
+    first = study.plan()
+    known = {k: {"groups": 1, "width": 7} for k in first.programs}
+    assert {p.lanes for p in study.plan(known=known).programs.values()} == {Lanes(1, 7)}
+
+
+def test_a_study_whose_maths_cannot_be_looked_at_is_planned_with_a_note(tmp_path: Path) -> None:
+    plugin = tmp_path / "bad.py"
+    plugin.write_text(
+        (Path(__file__).with_name("plugins.py")).read_text()
+        + "\n\n@dataclass(frozen=True)\nclass NoStart(Good):\n"
+        + "    def init(self, params):\n        raise OSError('gone')\n"
+    )
+    study = Study(
+        name="note",
+        workloads=["quartic(steps=9)"],
+        optimizers=["adam", f"{plugin}:NoStart"],
+        learning_rates=[0.1],
+        seeds=1,
+    )
+    assert "gone" in study.plan().notes[0]
+    cells = study.run(tmp_path / "out").cells().set_index("optimizer")
+    assert cells.loc["adam", "status"] in ("budget", "converged")
+    assert (
+        cells.loc["bad.py:NoStart", "status"] == "failed" and "gone" in cells.loc["bad.py:NoStart", "detail"]
+    )
+
+
+@given(cells=st.integers(1, 10**6), bytes_=st.integers(50, 10**7), stop=st.booleans())
+def test_lanes_fit_the_memory_and_stand_on_the_ladder(cells: int, bytes_: int, stop: bool) -> None:
+    memory = 10**8
+    chosen = lanes.choose(
+        cells=cells, per_seed=cells, seeds=1, lane_bytes=bytes_, shared_batch=False, network=False,
+        stop_at_target=stop, memory_bytes=memory,
+    )  # fmt: skip
+    assert chosen.groups == 1 and chosen.width in lanes.LADDER
+    assert chosen.width == 1 or chosen.count * bytes_ <= memory // 4
+
+
+@given(budget=st.integers(1, 5000), points=st.integers(1, 300))
+def test_recorded_steps_begin_and_end_the_run(budget: int, points: int) -> None:
+    record = tiling.RecordPlan.of(budget, points)
+    steps = record.steps()
+    assert steps[0] == 0 and steps[-1] == budget and (np.diff(steps) > 0).all()
+    assert record.span * record.rounds == record.stride and 1 <= record.span <= tiling.LONGEST_SPAN
+    assert len(steps) <= 2 * points + 12
+
+
+@given(
+    seeds=st.lists(st.integers(0, 3), min_size=1, max_size=40),
+    width=st.integers(1, 5),
+    groups=st.integers(1, 3),
+)
+@settings(max_examples=50)
+def test_seats_take_every_cell_once_and_never_mix_seeds(seeds: list[int], width: int, groups: int) -> None:
+    class Fake:
+        def __init__(self, seed: int) -> None:
+            self.seed = seed
+
+    cells: Any = [Fake(s) for s in seeds]
+    queue = tiling.units(cells, Lanes(groups, width), shared_batch=True)
+    seats, seen = tiling.Seats(queue, groups, width), []
+    while seats.busy:
+        seats.fill()
+        for place in seats.cell.reshape(groups, width):
+            assert len({seeds[i] for i in place if i >= 0}) <= 1
+        taken = np.flatnonzero(seats.cell >= 0)
+        seen += seats.cell[taken].tolist()
+        seats.release(taken)
+    assert sorted(seen) == list(range(len(seeds)))
+
+
+def test_one_trace_and_one_program_for_all_rates_and_seeds(tmp_path: Path) -> None:
+    from harness.strategies import Placement
+    from harness.tilerun import TileRun
+    from harness.worker import Programs
+
+    programs = Programs(Placement("one_device", "CPU:0"))
+    for tile in Study(name="trace", **GRID).plan().tiles:
+        warm, _ = programs.get(tile.program)
+        TileRun(warm, tile.cells, programs.placement.run).run()
+        assert warm.compiled.traces == 1 and warm.compiled.lanes == tile.program.lanes and not warm.note
+
+
+def test_stop_at_a_monitored_target_ends_runs_there(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {
+        "workloads": ["digits_logistic(target=0.5, steps=60)"], "optimizers": ["adam"],
+        "learning_rates": [1e-5, 0.05], "seeds": 2,
+    }  # fmt: skip
+    cells = Study(name="stop", stop="target", **fields).run(tmp_path / "out").cells()
+    fast = cells[cells["learning_rate"] == 0.05]
+    assert (fast["status"] == "converged").all() and (fast["steps"] == fast["steps_to_target"]).all()
+    assert (fast["steps"] < 60).all() and (fast["final_loss"] <= 0.5).all()
+    slow = cells[cells["learning_rate"] == 1e-5]
+    assert (slow["status"] == "budget").all() and (slow["steps"] == 60).all()
+    assert all(dict(m)["test_accuracy"] > 0 for m in cells["metrics"])
+    assert Results(tmp_path / "out").status().missing == 0
+
+
+def test_plan_needs_no_components_in_common() -> None:
+    study = Study(name="other", **GRID)
+    planned = plan(study.grid, points=10, stability=False, lanes=None, known={}, memory_bytes=10**9)
+    assert all(not p.stability for p in planned.programs.values())
