@@ -1,0 +1,1 @@
+"""What every figure shares: data, theme, axes, and the composition of panels into SVG."""
