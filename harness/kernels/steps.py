@@ -1,0 +1,100 @@
+"""Where the time of a training step goes: forward and backward, update, batch, recording."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .. import catalog
+from ..types import Component
+from . import measure
+from .cases import LEARNING_RATE, Prepared
+from .device import Device, tensorflow
+from .measure import Pace
+from .schema import StepRow
+
+PARTS = ("forward and backward", "update", "batch", "recording")
+NOTABLE = 0.10  # share of the step from which an update is worth a sentence
+
+
+def profile_step(workload: Component, optimizer: Component, device: Device, pace: Pace) -> Iterator[StepRow]:
+    """Seconds of each part of one run's training step, each compiled by XLA by itself, and of the whole.
+
+    A share is the part's seconds over the sum of forward and backward, update and batch; recording is said
+    beside them, since it runs only at recorded points. The whole step, compiled as one program, may take
+    less than its parts: they are launched once each.
+    """
+    tf = tensorflow()
+    with tf.device(f"/device:{device.name}"):
+        prepared = _parts(workload, optimizer, device)
+        timed = {part: measure.start(each, pace) for part, each in prepared.items()}
+        measure.take_turns(list(timed.values()))
+    timings = {part: measure.summary(each) for part, each in timed.items()}
+    step = sum(
+        timings[part].median for part in ("forward and backward", "update", "batch") if part in timings
+    )
+    model = catalog.build_workload(workload)
+    leaves = tf.nest.flatten(model.init(0))
+    for part, timing in timings.items():
+        yield StepRow(
+            workload=workload.label,
+            optimizer=optimizer.label,
+            device=device.name,
+            dtype=leaves[0].dtype.name,
+            parameters=sum(int(tf.size(leaf)) for leaf in leaves),
+            part=part,
+            seconds=timing.median,
+            seconds_low=timing.low,
+            seconds_high=timing.high,
+            windows=timing.windows,
+            share=timing.median / step,
+        )
+
+
+def sentence(rows: list[StepRow]) -> str:
+    """What the split says: whether the update takes a share worth work."""
+    update = next((row for row in rows if row.part == "update"), None)
+    if update is None:
+        return ""
+    where = f"{update.optimizer} on {update.workload}: the update is {update.share:.0%} of a step"
+    if update.share > NOTABLE:
+        return f"{where}, more than {NOTABLE:.0%}: a faster update would show"
+    return f"{where}: gradients and batches take the rest"
+
+
+def _parts(workload: Component, optimizer: Component, device: Device) -> dict[str, Prepared]:
+    tf = tensorflow()
+    model, rule = catalog.build_workload(workload), catalog.build_optimizer(optimizer)
+    params = tf.nest.map_structure(tf.convert_to_tensor, model.init(0))
+    state = rule.init(params)
+    first = model.batch(0, 0)
+    rate = tf.constant(LEARNING_RATE, tf.float64)
+
+    def gradients(params: Any, batch: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(params)
+            loss = model.loss(params, batch)
+        return loss, tape.gradient(loss, params, unconnected_gradients="zero")
+
+    def whole(params: Any, state: Any, step: Any) -> Any:
+        _, grads = gradients(params, model.batch(0, step) if first is not None else None)
+        return rule.update(params, grads, state, rate, step)
+
+    def compiled(function: Any, *arguments: Any) -> Prepared:
+        program = tf.function(function, autograph=False, jit_compile=True)
+        return Prepared(lambda: program(*arguments), device.wait)
+
+    zero = tf.constant(0)
+    _, grads = gradients(params, first)
+    parts = {
+        "forward and backward": compiled(gradients, params, first)
+        if first is not None
+        else compiled(lambda p: gradients(p, None), params),
+        "update": compiled(lambda p, g, s: rule.update(p, g, s, rate, zero), params, grads, state),
+    }
+    if first is not None:
+        parts["batch"] = compiled(lambda step: model.batch(0, step), zero)
+    if model.monitor(params):
+        parts["recording"] = compiled(model.monitor, params)
+    parts["whole step"] = compiled(whole, params, state, zero)
+    return parts
