@@ -1,0 +1,235 @@
+"""The process on a cluster's node that runs tiles: what the pool's actor does, without Ray in it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from harness.records import Store
+from harness.types import Component, Outcome, Program, RunError, Tile, UsageError
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every worker of a run is told once.
+
+    Args:
+        address: of the results folder.
+        study: its name.
+        strategy: the strategy's name.
+        devices: devices by name; None: the GPU that the worker was given, else the CPU.
+        curves: whether recorded points are kept.
+        gather: rows go back to the driver instead of to the results folder.
+        fingerprint: of the study, which must be in the results folder that the worker sees.
+        versions: the driver's, of what decides bits: a worker with others is turned away.
+        files: the user's plug-ins, relative path → content.
+        sources: a plug-in's path on the driver's machine → its path in `files`.
+        environment: variables to set before TensorFlow is imported.
+    """
+
+    address: str
+    study: str
+    strategy: str
+    devices: tuple[str, ...] | None
+    curves: bool
+    gather: bool
+    fingerprint: str
+    versions: Mapping[str, str]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Hello:
+    """A worker, ready: where it is and what it computes on."""
+
+    host: str
+    pid: int
+    device: str
+    node: str = ""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A tile's tables as Arrow streams, for the driver to commit."""
+
+    name: str
+    cells: bytes
+    curves: bytes | None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came of a call.
+
+    Args:
+        outcomes: one per tile.
+        warm: keys of the programs that the worker has compiled by now.
+        rows: the tiles' tables where the driver gathers.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    warm: frozenset[str]
+    rows: tuple[Rows, ...] = ()
+
+
+def own_versions() -> dict[str, str]:
+    """Versions that must be the same on every machine of a run, or rows would differ."""
+    return {"python": platform.python_version().rpartition(".")[0], "tensorflow": version("tensorflow")}
+
+
+class Gathered(Store):
+    """A results folder that keeps what is committed until it is taken away."""
+
+    def __init__(self, address: str):
+        super().__init__(address)
+        object.__setattr__(self, "held", [])
+
+    held: list[Rows]
+
+    def commit(self, tile_id: str, cells: Any, curves: Any) -> None:
+        kept = None if curves is None or not curves.num_rows else arrow_bytes(curves)
+        self.held.append(Rows(tile_id, arrow_bytes(cells), kept))
+
+    def take(self) -> tuple[Rows, ...]:
+        """What was committed since the last time."""
+        taken = tuple(self.held)
+        self.held.clear()
+        return taken
+
+
+def arrow_bytes(table: Any) -> bytes:
+    """A table as an Arrow stream, compressed."""
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def joined(streams: Sequence[bytes]) -> Any:
+    """The rows of several Arrow streams as one table."""
+    import pyarrow as pa
+
+    tables = []
+    for data in streams:
+        with pa.ipc.open_stream(data) as reader:
+            tables.append(reader.read_all())
+    return pa.concat_tables(tables, promote_options="default")
+
+
+class TileRunner:
+    """Runs tiles in this process, on the one device that it was given.
+
+    Args:
+        setup: what every worker of the run is told.
+        gpus: how many GPUs (or which share of one) the cluster gave to this process.
+    """
+
+    def __init__(self, setup: Setup, gpus: float):
+        self.setup, self.gpus = setup, gpus
+        self.relocated: dict[str, Program] = {}
+
+    def hello(self) -> Hello:
+        """Imports TensorFlow and checks that this worker can do the work.
+
+        Raises:
+            RunError: a sentence that says on which host what is missing.
+        """
+        host = socket.gethostname()
+        mine = own_versions()
+        for name, wanted in self.setup.versions.items():
+            if mine.get(name) != wanted:
+                raise RunError(
+                    f"worker {host} has {name} {mine.get(name)}, the driver {wanted}: "
+                    "rows would differ between them; install the same on every node"
+                )
+        self._unpack()
+        store = self._store(host)
+        os.environ.update(self.setup.environment)
+        from harness.strategies import Placement, devices
+
+        names = devices(list(self.setup.devices) if self.setup.devices else None)
+        device = names[0]
+        if self.gpus and not self.setup.devices and not device.startswith("GPU"):
+            raise RunError(
+                f"worker {host} was given a GPU that its TensorFlow does not see: install "
+                "tensorflow[and-cuda] there, or name what to use, as 'strategy: {devices: [\"CPU:0\"]}'"
+            )
+        from harness.worker import Programs, Worker
+
+        self.store = store
+        self.programs = Programs(Placement(self.setup.strategy, device))
+        name = f"{host}/{os.getpid()}/{device}"
+        self.worker = Worker(store, self.programs, self.setup.study, name, self.setup.curves)
+        return Hello(host, os.getpid(), device)
+
+    def run(self, tiles: Sequence[Tile]) -> Reply:
+        """Runs tiles one after the other; each is committed as it ends."""
+        outcomes = tuple(self.worker.run(self._relocate(tile)) for tile in tiles)
+        rows = self.store.take() if isinstance(self.store, Gathered) else ()
+        return Reply(outcomes, frozenset(self.programs.warm_keys()), rows)
+
+    def _store(self, host: str) -> Store:
+        if self.setup.gather:
+            return Gathered(self.setup.address)
+        store = Store(self.setup.address)
+        try:
+            seen = store.read_study().get("fingerprint")
+        except UsageError:
+            seen = None
+        if seen != self.setup.fingerprint:
+            raise RunError(
+                f"worker {host} does not see the results folder {self.setup.address}: give --out an address "
+                "that every node shares (a network folder, s3://, gs://), or --gather to bring rows back "
+                "to the driver"
+            )
+        return store
+
+    # -- the user's own code -------------------------------------------------------------------------
+
+    def _unpack(self) -> None:
+        """Lays the plug-ins' files in a folder of this process and makes its modules importable."""
+        if not self.setup.files:
+            return
+        digest = hashlib.sha256()
+        for name, data in sorted(self.setup.files.items()):
+            digest.update(name.encode() + b"\0" + data)
+        self.folder = Path(tempfile.mkdtemp(prefix=f"optgrid-code-{digest.hexdigest()[:12]}-"))
+        for name, data in self.setup.files.items():
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        for top in sorted({self.folder / Path(name).parts[0] for name in self.setup.files}):
+            sys.path.append(str(top))
+
+    def _relocate(self, tile: Tile) -> Tile:
+        """The tile with its plug-ins' paths as they are on this machine."""
+        if not self.setup.sources:
+            return tile
+        key = tile.program.key
+        if key not in self.relocated:
+            program = tile.program
+            self.relocated[key] = replace(
+                program,
+                workload=self._moved(program.workload),
+                optimizer=self._moved(program.optimizer),
+            )
+        return Tile(self.relocated[key], tile.cells)
+
+    def _moved(self, component: Component) -> Component:
+        source = self.setup.sources.get(component.source)
+        path = str(self.folder / source) if source else component.source
+        return replace(component, source=path, inner=tuple(map(self._moved, component.inner)))
