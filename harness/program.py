@@ -10,7 +10,8 @@ reduces the trace and, once per stride, records a point.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +37,7 @@ class Inputs(NamedTuple):
     targets: tf.Tensor  # [LADDER, lanes]
     limit: tf.Tensor  # above it a run counts as diverged
     go: tf.Tensor  # bool, take part in this call
+    given: Nest = ()  # the step's loss [lanes] and gradients [lanes, ...] where others computed them
 
 
 class Carry(NamedTuple):
@@ -74,6 +76,17 @@ class Observation(NamedTuple):
 
 class LiftError(Exception):
     """The maths cannot be vectorised over lanes."""
+
+
+@contextmanager
+def lifting() -> Iterator[None]:
+    """Turns TensorFlow's complaint about an operation without a vectorised form into `LiftError`."""
+    try:
+        yield
+    except ValueError as error:
+        if "pfor" in str(error) or "vectoriz" in str(error):
+            raise LiftError(str(error).strip().splitlines()[-1]) from error
+        raise
 
 
 def check_update(params: Nest, new_params: Nest, state: Nest, new_state: Nest) -> None:
@@ -144,14 +157,22 @@ class LaneProgram:
 
     # -- one run -----------------------------------------------------------------------------------
 
-    def _step(self, params: Nest, state: Nest, rate: Any, traced: Any, step: Any, *batch: Nest) -> Nest:
-        """One observation and one update of a single run."""
-        data = batch[0] if self.stochastic else None
-        optimizer = self.build_optimizer(traced)
+    def differentiate(self, params: Nest, batch: Nest | None) -> tuple[tf.Tensor, Nest]:
+        """Loss and gradients of a single run, in the structure of `params`."""
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(params)
-            loss = self.workload.loss(params, data)
-        gradients = tape.gradient(loss, params, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            loss = self.workload.loss(params, batch)
+        return loss, tape.gradient(loss, params, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+    def _step(self, params: Nest, state: Nest, rate: Any, traced: Any, step: Any, *batch: Nest) -> Nest:
+        """One observation and one update of a single run."""
+        loss, gradients = self.differentiate(params, batch[0] if self.stochastic else None)
+        return self._update(params, state, rate, traced, step, (loss, gradients))
+
+    def _update(self, params: Nest, state: Nest, rate: Any, traced: Any, step: Any, given: Nest) -> Nest:
+        """The observation and the update of a single run whose loss and gradients are known."""
+        loss, gradients = given
+        optimizer = self.build_optimizer(traced)
         seen = optimizer.eval_params(params, state)
         same = all(a is b for a, b in zip(tf.nest.flatten(seen), tf.nest.flatten(params), strict=True))
         value = loss if same and not self.stochastic else self.workload.objective(seen)
@@ -171,16 +192,12 @@ class LaneProgram:
             inputs.traced,
             carry.step,
         ]
-        if self.stochastic:
-            out = (
-                lift.map_groups(
-                    self._step, args, self._batches(carry, inputs), self.lanes.groups, self.lanes.width
-                )
-                if self.lanes.count > 1
-                else self._single(args, self._batches(carry, inputs))
-            )
+        if inputs.given:
+            out = self.lifted(self._update, [*args, inputs.given])
+        elif self.stochastic:
+            out = self.lifted(self._step, args, self.batches(carry, inputs))
         else:
-            out = lift.map_lanes(self._step, args) if self.lanes.count > 1 else self._single(args)
+            out = self.lifted(self._step, args)
         stored = Observation(
             out.loss,
             out.value,
@@ -190,13 +207,18 @@ class LaneProgram:
         )
         return lift.materialize(stored) if self.jit else stored
 
-    def _single(self, args: Sequence[Nest], batches: Nest | None = None) -> Nest:
-        """One lane, with nothing lifted."""
-        nests = [*args] if batches is None else [*args, batches]
-        one = [tf.nest.map_structure(lambda leaf: leaf[0], nest) for nest in nests]
-        return tf.nest.map_structure(lambda leaf: tf.convert_to_tensor(leaf)[None], self._step(*one))
+    def lifted(self, fn: Callable[..., Nest], args: Sequence[Nest], batches: Nest | None = None) -> Nest:
+        """`fn` for every lane: leaves of `args` and of the result are [lanes, ...], of `batches`, its last
+        argument where there are any, [groups, ...]."""
+        if self.lanes.count == 1:  # nothing to lift
+            nests = [*args] if batches is None else [*args, batches]
+            one = [tf.nest.map_structure(lambda leaf: leaf[0], nest) for nest in nests]
+            return tf.nest.map_structure(lambda leaf: tf.convert_to_tensor(leaf)[None], fn(*one))
+        if batches is None:
+            return lift.map_lanes(fn, args)
+        return lift.map_groups(fn, args, batches, self.lanes.groups, self.lanes.width)
 
-    def _batches(self, carry: Carry, inputs: Inputs) -> Nest:
+    def batches(self, carry: Carry, inputs: Inputs) -> Nest:
         """The batches of this step, gathered once per seed: leaves are [groups, ...]."""
         step = tf.reduce_max(
             tf.reshape(tf.where(carry.live, carry.step, 0), [self.lanes.groups, self.lanes.width]), 1
@@ -392,14 +414,14 @@ class LaneProgram:
             outer,
             (tf.constant(0), carry, points, first),
         )
-        return carry, points.stack(), first[1 : len(early) + 1], *self._distances(carry, inputs)
+        return carry, points.stack(), first[1 : len(early) + 1], *self.distances(carry, inputs)
 
     @property
     def strides_per_call(self) -> int:
         """Learning workloads come back to the host at every recorded point, to be evaluated."""
         return 1 if self.monitored else min(self.plan.strides, MAX_STRIDES_PER_CALL)
 
-    def _distances(self, carry: Carry, inputs: Inputs) -> tuple[tf.Tensor, tf.Tensor]:
+    def distances(self, carry: Carry, inputs: Inputs) -> tuple[tf.Tensor, tf.Tensor]:
         """How far from its start a lane is, and the spread of its parameters over the last tenth: the
         square root of the variance over steps, averaged over coordinates."""
         gap = lift.subtract(carry.params, lift.store(inputs.begin, self.trailing))
@@ -439,6 +461,16 @@ class LaneProgram:
         # The concrete function skips the search for a fitting trace: half the cost of a call.
         return self._concrete(carry, inputs, tf.constant(spans), tf.constant(steps))
 
+    def step_given(self, carry: Carry, inputs: Inputs) -> tuple[Carry, tf.Tensor]:
+        """One step of every lane from the loss and gradients in `inputs.given`, for a compiled function of
+        the caller's.
+
+        Returns:
+            The carry, and what is recordable of the step, [quantities, lanes].
+        """
+        out = self._advance_lanes(carry, inputs, 1, 1)
+        return out[0], out[1][0]
+
     def compile(self, inputs: Inputs) -> None:
         """Traces and compiles; nothing is stepped.
 
@@ -446,12 +478,8 @@ class LaneProgram:
             LiftError: an operation has no vectorised form.
         """
         begin = time.perf_counter()
-        try:
+        with lifting():
             self.advance(self.empty(), inputs, 0, 0)
-        except ValueError as error:
-            if "pfor" in str(error) or "vectoriz" in str(error):
-                raise LiftError(str(error).strip().splitlines()[-1]) from error
-            raise
         self.compile_seconds = time.perf_counter() - begin
 
 
