@@ -159,6 +159,7 @@ class Program:
         lanes: decided once per study and kept in `study.json`, since bits depend on it.
         stride: steps between recorded points.
         stability: whether parameter stability is summed on the device.
+        shared: per traced hyperparameter, whether all of the study's cells of this program have one value.
     """
 
     key: str
@@ -171,6 +172,7 @@ class Program:
     lanes: Lanes
     stride: int
     stability: bool = True
+    shared: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ from harness.types import Cell, Lanes, Outcome, Program, RunError, Tile, digest
 
 tf = tensorflow()
 
-from harness.program import LADDER, Evaluator, Inputs, LaneProgram, LiftError  # noqa: E402
+from harness.evaluation import Evaluator  # noqa: E402
+from harness.program import Inputs, LaneProgram, LiftError  # noqa: E402
+from harness.segments import LADDER  # noqa: E402
 from harness.strategies import Placement  # noqa: E402
 from harness.tilerun import Stopped, TileRun  # noqa: E402
 
@@ -111,7 +113,8 @@ class Programs:
         for i, (attempt, jit, note) in enumerate(attempts):
             try:
                 compiled = LaneProgram(attempt, workload, build, jit=jit)
-                with stable_names(digest([program.key, asdict(attempt.lanes), jit, program.stride])):
+                names = [program.key, asdict(attempt.lanes), jit, program.stride, program.shared]
+                with stable_names(digest(names)):
                     self.placement.run(compiled.compile, idle_inputs(compiled))
                 return Warm(compiled, self._evaluator(compiled, jit), note.format(reason))
             except (LiftError, ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
@@ -155,7 +158,7 @@ def idle_inputs(compiled: LaneProgram) -> Inputs:
         begin=tf.nest.map_structure(lambda leaf: tf.stack([leaf] * n), compiled.start),
         group_seeds=tf.zeros([compiled.lanes.groups], tf.int32),
         learning_rate=rate,
-        traced=tuple(rate for _ in compiled.program.optimizer.traced()),
+        traced=tuple(rate[0] if shared else rate for shared in compiled.program.shared),
         targets=tf.zeros([LADDER, n], compiled.real),
         limit=tf.zeros([n], compiled.real),
         go=tf.zeros([n], tf.bool),

@@ -18,6 +18,7 @@ LAYERS = [
     {"compaction", "tokens"},
     {"lanes", "tiling", "rows", "aggregates", "runtime", "kernels"},
     {"claims", "lift", "strategies", "figures", "checks"},
+    {"segments", "evaluation"},
     {"program", "report", "planning"},
     {"tilerun", "results"},
     {"worker"},
