@@ -103,6 +103,7 @@ KERNELS = pa.schema(
         ("windows", pa.int64()),
         ("calls", pa.int64()),
         ("noise", pa.float64()),
+        ("copy_noise", pa.float64()),
         ("nanoseconds_per_parameter", pa.float64()),
         ("bytes_moved", pa.int64()),
         ("flops", pa.int64()),

@@ -42,6 +42,8 @@ class Row:
         update_seconds, update_seconds_low, update_seconds_high: median and quartiles over windows.
         windows, calls: windows measured, and updates in each.
         noise: how far the median may lie from where another run would find it, as a share of it.
+        copy_noise: the same of the time in copies, window by window beside the copy's: without what slows the
+            machine as a whole. Comparisons judge by it.
         bytes_moved: fewest bytes that the rule must move: each input read once, each output written once.
         traffic_bytes: what the program's kernels read and write together.
         copy_gigabytes_per_second: an in-place copy over as many bytes, in windows between these.
@@ -68,6 +70,7 @@ class Row:
     windows: int | None = None
     calls: int | None = None
     noise: float | None = None
+    copy_noise: float | None = None
     nanoseconds_per_parameter: float | None = None
     bytes_moved: int | None = None
     flops: int | None = None

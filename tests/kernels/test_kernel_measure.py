@@ -166,11 +166,30 @@ def test_an_unknown_device_is_a_sentence():
 
 def test_noise_sees_spread_and_drift():
     still = np.full(20, 0.01)
-    assert measure.noise(still) == 0
+    assert measure.noise([still]) == 0
     drifting = np.concatenate([still[:10], 1.2 * still[10:]])
-    assert measure.noise(drifting) > 0.15
+    assert measure.noise([drifting]) > 0.15
+    assert measure.noise([still, 1.2 * still]) > 0.15  # each sitting by itself is steady
     spread = 0.01 * (1 + 0.3 * np.array([(-1) ** i for i in range(20)]))
-    assert measure.noise(spread) > 0.1
+    assert measure.noise([spread]) > 0.1
+    assert measure.noise([[1.0, 1.0, 1.0, 1.0, 1.4]]) == pytest.approx(0.4)  # of five, all of the range
+
+
+def test_what_slows_the_whole_machine_cancels_in_copies():
+    def timed(*sittings):
+        return measure.Timed(cases.Prepared(lambda: None, lambda: None), seconds=[list(s) for s in sittings])
+
+    slowing = timed([1.0, 1.0, 1.0], [1.5, 1.5, 1.5])
+    copied = timed([0.5, 0.5, 0.5, 0.5], [0.75, 0.75, 0.75, 0.75])
+    assert measure.summary(slowing).noise > 0.3
+    assert measure.shared_noise(slowing, copied) == 0
+
+
+def test_windows_are_shared_out_over_sittings():
+    each = measure.Timed(cases.Prepared(lambda: None, lambda: None), rounds=5)
+    for sitting in range(2):
+        measure.take_turns([each], sitting, 2)
+    assert [len(part) for part in each.seconds] == [3, 2]
 
 
 def test_a_step_is_split():

@@ -38,6 +38,7 @@ def row(**changes) -> Row:
         windows=21,
         calls=1,
         noise=0.01,
+        copy_noise=0.01,
         nanoseconds_per_parameter=1.0,
         bytes_moved=280_000_000,
         flops=120_000_000,
@@ -61,6 +62,8 @@ def row(**changes) -> Row:
 
 def timed(seconds: float, **changes) -> Row:
     low, high = seconds * 0.99, seconds * 1.01
+    if "noise" in changes:
+        changes.setdefault("copy_noise", changes["noise"])
     return row(update_seconds=seconds, update_seconds_low=low, update_seconds_high=high, **changes)
 
 
@@ -106,9 +109,24 @@ def test_noise_of_both_runs_hides_a_change():
     assert verdict_of(timed(0.010, noise=0.2), timed(0.013, noise=0.2)) == "same"
 
 
-def test_passes_are_judged_without_noise():
-    assert verdict_of(row(noise=1.0), row(noise=1.0, passes=2.0)) == "more passes"
-    assert verdict_of(row(noise=1.0, passes=2.0), row(noise=1.0)) == "fewer passes"
+def test_a_machine_that_is_slower_as_a_whole_is_no_regression():
+    assert verdict_of(timed(0.010), timed(0.020, copy_gigabytes_per_second=15.0)) == "same"
+    assert verdict_of(timed(0.010), timed(0.010, copy_gigabytes_per_second=60.0)) == "slower"
+
+
+@pytest.mark.parametrize("seconds", [0.004, 0.010, 0.030])
+@pytest.mark.parametrize("doubt", [{"noise": 0.2}, {"copy_noise": 0.2}, {"windows": 5}])
+def test_passes_are_judged_whatever_a_noisy_time_says(seconds, doubt):
+    one, three = timed(0.010, **doubt), timed(seconds, passes=3.0)
+    assert verdict_of(one, three) == "more passes"
+    assert verdict_of(three, one) == "fewer passes"
+
+
+def test_on_quiet_machines_time_decides():
+    one, three = timed(0.010), timed(0.004, passes=3.0)
+    assert verdict_of(one, three) == "faster"
+    assert verdict_of(three, one) == "slower"
+    assert verdict_of(one, timed(0.010, passes=3.0)) == "more passes"
 
 
 def test_comparison_takes_the_latest_and_counts_what_is_missing():
