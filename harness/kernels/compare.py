@@ -19,9 +19,9 @@ class Comparison:
     """What differs between two profiles.
 
     Args:
-        table: a row per measurement that both have: keys, `old_seconds`, `new_seconds`, `change` (of the time in
-            copies; +1 is twice), `noise` (what change could be chance), `old_passes`, `new_passes`, `verdict`
-            (`slower`, `faster`, `more passes`, `fewer passes`, `same`).
+        table: a row per measurement that both have: keys, `old_seconds`, `new_seconds`, `change` (of the time
+            in copies; +1 is twice), `noise` (what change could be chance), `old_passes`, `new_passes` and
+            `verdict` (`slower`, `faster`, `more passes`, `fewer passes`, `same`).
         only_old, only_new: measurements that the other lacks.
     """
 

@@ -72,6 +72,9 @@ def tensorflow() -> Any:
         tf.config.list_logical_devices()  # settles the threads
     except RuntimeError:
         pass  # it is running: too late for settings
+    from optimizers import fuse_outputs
+
+    fuse_outputs()  # before anything is compiled; all that TensorFlow compiles here has it, Keras' too
     return tf
 
 

@@ -22,7 +22,7 @@ from .shapes import Layout
 Say = Callable[[str], None]
 READ_TENSORS = 300  # with more, compiling once again only to read the program takes too long
 _SLOW = ("eager", "function", "keras")
-_COMPILED = ("xla_in_place", "xla_fresh", "flat", "keras_jit", "optax")
+_COMPILED = ("xla_in_place", "xla_fresh", "one_pass", "flat", "flat_one_pass", "keras_jit", "optax")
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def _measure_group(
     for sitting in range(measure.SITTINGS):
         measure.take_turns([*timed.values(), ceiling], sitting, measure.SITTINGS)
         for name, each in timed.items():
-            few = case.layout.tensors <= READ_TENSORS or name == "flat"
+            few = case.layout.tensors <= READ_TENSORS or name in ("flat", "flat_one_pass")
             if sitting == 0 and few and each.prepared.hlo is not None:
                 try:
                     programs[name] = hlo.read(each.prepared.hlo())

@@ -14,16 +14,18 @@ Frame = Any
 
 # What makes two rows of two runs the same measurement.
 KEYS = ("optimizer", "implementation", "device", "dtype", "layout", "parameters", "tensors")
-OURS = ("eager", "function", "xla_in_place", "xla_fresh", "flat")
+OURS = ("eager", "function", "xla_in_place", "xla_fresh", "one_pass", "flat", "flat_one_pass")
 PEERS = ("keras", "keras_jit", "fused_op", "optax")
 IMPLEMENTATIONS = (*OURS, *PEERS)
-BEST = ("flat", "xla_in_place")  # what a user of ours would run
+BEST = ("one_pass", "flat_one_pass", "flat", "xla_in_place")  # what a user of ours would run
 WORDS = {
     "eager": "eager Core API",
     "function": "tf.function",
     "xla_in_place": "XLA, variables in place",
     "xla_fresh": "XLA, fresh outputs",
+    "one_pass": "XLA, one pass",
     "flat": "XLA, one flat buffer",
+    "flat_one_pass": "XLA, flat, one pass",
     "keras": "Keras",
     "keras_jit": "Keras, jit",
     "fused_op": "TensorFlow's fused op",
