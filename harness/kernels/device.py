@@ -97,9 +97,9 @@ def find(name: str | None) -> Device:
 
 def _model(tf: Any, name: str) -> str:
     if name.startswith("CPU"):
-        from ..runtime import _processor
+        from ..runtime import processor
 
-        return _processor()
+        return processor()
     gpus = tf.config.list_physical_devices("GPU")
     index = int(name.rpartition(":")[2])
     details = tf.config.experimental.get_device_details(gpus[index]) if index < len(gpus) else {}
