@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 Frame = Any
 
 # What makes two rows of two runs the same measurement.
-KEYS = ("optimizer", "implementation", "device", "dtype", "layout", "parameters", "tensors")
+PLACE = ("device", "device_name", "threads")  # where: on a cluster, one per type of node
+KEYS = ("optimizer", "implementation", *PLACE, "dtype", "layout", "parameters", "tensors")
 OURS = ("eager", "function", "xla_in_place", "xla_fresh", "one_pass", "flat", "flat_one_pass")
 PEERS = ("keras", "keras_jit", "fused_op", "optax")
 IMPLEMENTATIONS = (*OURS, *PEERS)

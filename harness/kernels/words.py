@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from .schema import BEST, PEERS, WORDS, Frame
+from .schema import BEST, PEERS, PLACE, WORDS, Frame
 
 BOUND = 0.85  # share of the copy's bandwidth from which an update counts as memory-bound
 SMALL_SECONDS = 2e-4  # under this, what an update costs is mostly the call
@@ -56,12 +56,12 @@ def noisy(frame: Frame) -> str:
 
 
 def best_paths(frame: Frame) -> Frame:
-    """A row per optimizer, device, dtype and layout: our fastest way and the fastest peer.
+    """A row per optimizer, place, dtype and layout: our fastest way and the fastest peer.
 
     Returns:
         Columns: keys, `ours`, `ours_seconds`, `share`, `peer`, `peer_seconds`, `speed_up` (> 1: we win).
     """
-    keys = ["optimizer", "device", "dtype", "layout", "parameters", "tensors"]
+    keys = ["optimizer", *PLACE, "dtype", "layout", "parameters", "tensors"]
     rows = []
     measured = frame[frame["status"] == "measured"]
     for key, part in measured.groupby(keys, sort=False):

@@ -15,8 +15,9 @@ from ..figures.base import svg
 from ..figures.base.axes import number
 from ..figures.base.frame import Frame
 from ..figures.kernels import KernelData, catalogue
-from ..kernels.schema import WORDS
+from ..kernels.schema import PLACE, WORDS
 from ..kernels.words import best_paths, noisy, verdict
+from ..sentences import plural
 from .provenance import Number
 from .render import DARK_PAGE, TEMPLATES, figure_entry, write
 from .tables import csv
@@ -32,20 +33,33 @@ def kernel_figures(kernels: Frame | None, folder: Path, place: int) -> list[dict
     """
     if kernels is None or kernels.empty:
         return []
-    data = KernelData(kernels)
-    return [
-        figure_entry(data, place + i, f"kernels_{name}", module, folder)
-        for i, (name, module) in enumerate(catalogue().items())
-    ]
+    places = list(kernels.groupby(list(PLACE), sort=False))
+    entries = []
+    for nth, (where, rows) in enumerate(places, 1):
+        data = KernelData(rows)
+        for name, module in catalogue().items():
+            key = f"kernels_{name}" + (f"_{nth}" if nth > 1 else "")
+            entry = figure_entry(data, place + len(entries), key, module, folder)
+            if len(places) > 1:
+                entry["title"] = f"{entry['title']}: {place_words(*where)}"
+            entries.append(entry)
+    return entries
+
+
+def place_words(device: str, name: str, threads: float) -> str:
+    """Where rows were measured: `GPU:0, NVIDIA H100`, or a processor with its threads."""
+    return f"{device}, {name}" + (f", {plural(int(threads), 'thread')}" if device.startswith("CPU") else "")
 
 
 def verdict_table(kernels: Frame) -> dict[str, Any]:
     """Every measurement with its verdict, for the template."""
     rows = []
+    several = len(kernels.groupby(list(PLACE))) > 1
     for row in KernelData(kernels).rows.head(SHOWN).to_dict("records"):
         rows.append(
             [
                 row["optimizer"],
+                *([place_words(*(row[key] for key in PLACE))] if several else []),
                 WORDS.get(row["implementation"], row["implementation"]),
                 row["dtype"],
                 Number(f"{row['parameters']:,}"),
@@ -60,6 +74,7 @@ def verdict_table(kernels: Frame) -> dict[str, Any]:
         )
     heads = [
         "Optimizer",
+        *(["Where"] if several else []),
         "Implementation",
         "Type",
         "Parameters",
@@ -150,9 +165,11 @@ def _facts(kernels: Frame, environment: Mapping[str, Any]) -> list[tuple[str, st
 
 
 def _best_table(best: Frame) -> dict[str, Any]:
+    several = len(best.groupby(list(PLACE))) > 1
     rows = [
         [
             row["optimizer"],
+            *([place_words(*(row[key] for key in PLACE))] if several else []),
             row["dtype"],
             Number(f"{row['parameters']:,}"),
             Number(f"{row['tensors']:,}"),
@@ -165,6 +182,7 @@ def _best_table(best: Frame) -> dict[str, Any]:
     ]
     heads = [
         "Optimizer",
+        *(["Where"] if several else []),
         "Type",
         "Parameters",
         "Tensors",

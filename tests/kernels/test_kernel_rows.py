@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.cli.profile import draw
@@ -137,6 +137,7 @@ def test_comparison_takes_the_latest_and_counts_what_is_missing():
     assert (found.only_old, found.only_new) == (0, 1)
 
 
+@settings(deadline=None)
 @given(st.floats(1e-6, 1.0), st.floats(1e-6, 1.0))
 def test_comparison_is_antisymmetric(a, b):
     mirrored = {"slower": "faster", "faster": "slower", "same": "same"}
@@ -173,6 +174,7 @@ def test_best_paths_set_ours_against_the_fastest_peer():
     assert best["speed_up"] == pytest.approx(2.0)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10**7), st.integers(1, 200))
 def test_layouts_have_the_tensors_and_about_the_parameters(parameters, tensors):
     if tensors > parameters:
@@ -221,3 +223,20 @@ def test_a_page_is_drawn_from_rows_alone(tmp_path):
         drawn = (tmp_path / "report" / "figures" / f"kernels-{name}.svg").read_text()
         assert drawn.startswith("<svg") and "</svg>" in drawn
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_each_place_has_figures_of_its_own(tmp_path):
+    """A cluster's types of nodes are not mixed: not in figures, not in best paths, not in comparisons."""
+    writer = store.Writer(tmp_path, {"device": "CPU:0", "device_name": "made", "threads": 2, "versions": {}})
+    places = [{}, {"device": "GPU:0", "device_name": "card", "threads": 1, "update_seconds": 0.001}]
+    for place in places:
+        for name in ("xla_in_place", "optax"):
+            writer.add(row(implementation=name, **place))
+    writer.finish([])
+    page = draw(tmp_path).read_text()
+    assert "Roofline: CPU:0, made, 2 threads" in page
+    assert "Roofline: GPU:0, card" in page
+    assert (tmp_path / "report" / "figures" / "kernels-roofline-2.svg").is_file()
+    rows = store.read(str(tmp_path))
+    assert words.best_paths(rows)["device_name"].tolist() == ["made", "card"]
+    assert len(compare(rows, rows).table) == 4
