@@ -59,7 +59,7 @@ def separately(update: Update) -> Update:
     def apart(
         params: Structure, grads: Structure, state: Structure, lr: Scalar, step: tf.Tensor
     ) -> tuple[Structure, Structure]:
-        originals = [params, grads, state]
+        originals = (params, grads, state)
 
         def evaluate(index: int) -> tuple[Structure, Structure]:
             known_at_run_time = step > -1 - index  # true: steps count from 0
@@ -70,10 +70,10 @@ def separately(update: Update) -> Update:
                     return tensor
                 return tensor * tf.cast(known_at_run_time, tensor.dtype)
 
-            inputs = [tf.nest.map_structure(times_one, each) for each in originals]
-            new_params, new_state = update(*inputs, lr, step)
+            scaled = tuple(tf.nest.map_structure(times_one, each) for each in originals)
+            new_params, new_state = update(scaled[0], scaled[1], scaled[2], lr, step)
             given = {
-                id(a): b for a, b in zip(tf.nest.flatten(inputs), tf.nest.flatten(originals), strict=True)
+                id(a): b for a, b in zip(tf.nest.flatten(scaled), tf.nest.flatten(originals), strict=True)
             }
             # What the rule hands on as it is needs no product, and moves no memory.
             return tf.nest.map_structure(lambda leaf: given.get(id(leaf), leaf), (new_params, new_state))

@@ -105,9 +105,10 @@ def profile(
     names = _implementations(implementations, quick)
     layouts = _layouts(sizes, tensors, shapes, quick)
     with _quiet_import():
-        from ..kernels.device import find
+        from ..kernels.device import find, fuse_outputs
 
         target = find(device)
+        fuse_outputs()  # before anything is compiled
     from ..kernels.measure import Pace
     from ..kernels.run import Plan
     from ..kernels.shapes import of_model

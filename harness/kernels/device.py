@@ -72,10 +72,27 @@ def tensorflow() -> Any:
         tf.config.list_logical_devices()  # settles the threads
     except RuntimeError:
         pass  # it is running: too late for settings
-    from optimizers import fuse_outputs
-
-    fuse_outputs()  # before anything is compiled; all that TensorFlow compiles here has it, Keras' too
     return tf
+
+
+_FUSED: list[bool] = []
+
+
+def fuse_outputs() -> bool:
+    """Let XLA write several arrays from one kernel, Keras' too, in this process; whether it does.
+
+    For a process that only profiles: a grid's rows are to be the same to the bit in all processes.
+    """
+    tensorflow()
+    from optimizers import fuse_outputs as asked
+
+    _FUSED[:] = [asked()]
+    return _FUSED[0]
+
+
+def outputs_fused() -> bool:
+    """Whether `fuse_outputs` was called here, in time."""
+    return _FUSED == [True]
 
 
 def find(name: str | None) -> Device:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gc
 import math
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from scipy.stats import binom
@@ -181,8 +181,13 @@ def needs_bytes(case: Case, implementation: str) -> int:
     return case.working_bytes + (own if twice else 0)
 
 
+_UNSUPPORTED = re.compile(r"Detected unsupported operations .*? on (\w+): (\w+) ", re.DOTALL)
+
+
 def describe(error: BaseException) -> str:
     """An error of a measurement as one line."""
-    text: Any = getattr(error, "message", None) or str(error)
-    line = next((part.strip() for part in str(text).splitlines() if part.strip()), "")
+    text = str(getattr(error, "message", None) or error)
+    if found := _UNSUPPORTED.search(text):
+        return f"XLA cannot compile it: there is no {found[2]} on {found[1]}; use operations that XLA has"
+    line = next((part.strip() for part in text.splitlines() if part.strip()), "")
     return f"{type(error).__name__}: {line}"[:300]

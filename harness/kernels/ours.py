@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .cases import LEARNING_RATE, Case, NotApplicable, Prepared
-from .device import tensorflow
+from .device import outputs_fused, tensorflow
 
 _SAME = 1e-6  # relative; a flat buffer changes the order of no sum in an element-wise rule
 
@@ -70,10 +70,8 @@ def one_pass(case: Case) -> Prepared:
 
 
 def _require_fused_outputs(case: Case) -> None:
-    from optimizers import fuse_outputs
-
-    if case.device.is_cpu and not fuse_outputs():
-        raise NotApplicable("XLA compiled programs in this process before it could be told to fuse outputs")
+    if case.device.is_cpu and not outputs_fused():
+        raise NotApplicable("XLA was not told to fuse outputs before it compiled anything in this process")
 
 
 def flat_one_pass(case: Case) -> Prepared:

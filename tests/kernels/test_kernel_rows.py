@@ -153,7 +153,9 @@ def test_verdicts_say_what_limits_an_update():
     assert words.verdict(vars(row(status="skipped", detail="no memory"))) == "no memory"
     assert "one pass at 50% of copy" in words.verdict(vars(row(copy_share=0.5)))
     assert "not known" in words.verdict(vars(row(copy_share=0.5, passes=None)))
+    assert "not compiled" in words.verdict(vars(row(implementation="eager", copy_share=0.1, passes=None)))
     assert "too small" in words.verdict(vars(row(update_seconds=1e-5)))
+    assert "too small" in words.verdict(vars(row(bytes_moved=28_000)))
 
 
 def test_noise_is_said():
