@@ -56,6 +56,15 @@ class KernelData:
         return ours.sort_values("update_seconds").drop_duplicates(["optimizer", "parameters"])
 
     @cached_property
+    def arithmetic(self) -> Frame:
+        """`best` with the fewest FLOPs of any program of the rule: what it needs, not what is repeated."""
+        fewest = self.one_tensor.groupby(["optimizer", "parameters"])["flops"].min().rename("fewest_flops")
+        joined = self.best.join(fewest, on=["optimizer", "parameters"])
+        flops = joined["fewest_flops"]
+        known = joined.assign(flops=flops, gigaflops_per_second=flops / joined["update_seconds"] / 1e9)
+        return known[known["flops"].fillna(0) > 0]
+
+    @cached_property
     def large(self) -> int:
         """The largest size that any optimizer was measured at by one of our best implementations."""
         return int(self.best["parameters"].max()) if len(self.best) else 0
