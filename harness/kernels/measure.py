@@ -165,6 +165,20 @@ def copy_bytes(size: int) -> int:
     return 2 * 4 * max(size // 4, 1)
 
 
+MATRIX = 1024  # rows and columns of the product that the peak is measured with
+
+
+def matmul_peak(device: Device, dtype: str, pace: Pace) -> float:
+    """Operations per second that one large matrix product reaches, compiled by XLA: its best quarter."""
+    tf = tensorflow()
+    with tf.device(f"/device:{device.name}"):
+        a, b = (tf.cast(tf.random.stateless_normal([MATRIX, MATRIX], [seed, 0]), dtype) for seed in (1, 2))
+        program = tf.function(tf.matmul, autograph=False, jit_compile=True)
+        timed = start(Prepared(lambda: program(a, b), device.wait), pace)
+        take_turns([timed])
+    return 2 * MATRIX**3 / summary(timed).low
+
+
 def _seconds(prepared: Prepared, calls: int) -> float:
     call = prepared.call
     begun = time.perf_counter()

@@ -163,12 +163,14 @@ def _profile_batch(
             for name in timed:
                 failed[name] = replace(empty, implementation=name, status="failed", detail=sentence)
             timed, ceiling = {}, None
+        multiplies = any(isinstance(p, hlo.Program) and p.product_flops for p in programs.values())
+        peak = measure.matmul_peak(case.device, case.dtype, plan.pace) if multiplies else None
         for name in builders:
             if name in failed:
                 yield failed[name]
             elif ceiling is not None:
                 row = _measured(case, replace(empty, implementation=name), timed[name], ceiling)
-                yield described(row, programs.get(name))
+                yield described(row, programs.get(name), peak)
 
 
 def _measure_group(
@@ -226,8 +228,12 @@ def _measured(case: Case, row: Row, timed: measure.Timed, ceiling: measure.Timed
     return row
 
 
-def described(row: Row, program: hlo.Program | str | None) -> Row:
-    """Fill in what the optimised program says: kernels, fusions, passes, FLOPs, temporary memory."""
+def described(row: Row, program: hlo.Program | str | None, peak: float | None = None) -> Row:
+    """Fill in what the optimised program says: kernels, fusions, passes, FLOPs, temporary memory.
+
+    Args:
+        peak: operations per second of a large matrix product here; None where no program has products.
+    """
     if program is None or isinstance(program, str):
         row.detail = program or row.detail
         return row
@@ -238,6 +244,10 @@ def described(row: Row, program: hlo.Program | str | None) -> Row:
     row.traffic_bytes = program.traffic_bytes
     if row.update_seconds:
         row.gigaflops_per_second = program.flops / row.update_seconds / 1e9
+    row.product_flops = program.product_flops
+    if peak and row.update_seconds and program.product_flops:
+        row.matmul_gigaflops_per_second = peak / 1e9
+        row.matmul_share = program.product_flops / row.update_seconds / peak
     return row
 
 

@@ -52,6 +52,8 @@ class Row:
         copy_gigabytes_per_second: an in-place copy over as many bytes, in windows between these.
         temporary_bytes: intermediate results at their most.
         passes: how often the program walks over all parameters; `kernel_names` are those that do.
+        product_flops: operations in matrix products; matmul_gigaflops_per_second is what one large product
+            reaches on the device, in the row's dtype, and matmul_share the update's own products against it.
         threads: inside an operation.
     """
 
@@ -81,6 +83,9 @@ class Row:
     gigaflops_per_second: float | None = None
     copy_gigabytes_per_second: float | None = None
     copy_share: float | None = None
+    product_flops: int | None = None
+    matmul_gigaflops_per_second: float | None = None
+    matmul_share: float | None = None
     traffic_bytes: int | None = None
     temporary_bytes: int | None = None
     state_bytes: int | None = None

@@ -30,6 +30,9 @@ def verdict(row: Mapping[str, Any]) -> str:
     copied_seconds = float(row["update_seconds"]) * share
     if copied_seconds < SMALL_SECONDS or float(row["bytes_moved"]) < SMALL_BYTES:
         return "too small to tell: the call itself costs most"
+    products = _number(row.get("matmul_share"))
+    if products is not None:
+        return f"matrix products at {products:.0%} of the peak of one large product ({at})"
     extra = passes is not None and passes >= 1.5
     if share >= BOUND:
         more = f", although in {shown_passes(passes)}: a cache holds what lies between" if extra else ""

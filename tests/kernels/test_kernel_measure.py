@@ -16,6 +16,7 @@ from harness.kernels import cases, device, measure, ours, peers, run, shapes, st
 from harness.kernels.compare import compare
 from harness.kernels.measure import Pace
 from harness.kernels.schema import OURS, frame
+from harness.kernels.words import verdict
 from harness.types import UsageError
 from optimizers import _variables as variables
 
@@ -117,9 +118,7 @@ def test_implementations_compute_the_rule(name, monkeypatch):
     if name not in builders:
         pytest.skip(f"{name} is not installed")
     monkeypatch.setattr(ours, "outputs_fused", lambda: True)
-    monkeypatch.setattr(
-        variables, "fuse_outputs", lambda: True
-    )  # more kernels, same numbers
+    monkeypatch.setattr(variables, "fuse_outputs", lambda: True)  # more kernels, same numbers
     prepared = builders[name](case)
     prepared.call()
     prepared.call()
@@ -157,6 +156,21 @@ def test_what_cannot_compile_is_a_sentence_and_the_others_go_on():
     ]
     assert rows[1].detail.startswith("XLA cannot compile it: there is no PyFunc on XLA_CPU_JIT")
     assert rows[1].update_seconds is None
+
+
+def test_matrix_products_are_set_against_their_peak():
+    layout = shapes.Layout("matrix", ((300, 200),))
+    (row,) = rows_of("matrix.py:Whitened", layouts=(layout,))
+    assert row.status == "measured", row.detail
+    assert row.product_flops == 2 * 2 * 300 * 200 * 200
+    assert row.matmul_share == pytest.approx(
+        row.product_flops / row.update_seconds / 1e9 / row.matmul_gigaflops_per_second
+    )
+    assert "of the peak of one large product" in verdict(
+        {**vars(row), "bytes_moved": 1e9, "update_seconds": 1.0}
+    )
+    (plain,) = rows_of("momentum")
+    assert plain.product_flops == 0 and plain.matmul_share is None
 
 
 def test_what_does_not_fit_into_memory_is_a_sentence(monkeypatch):

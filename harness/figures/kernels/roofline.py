@@ -30,7 +30,7 @@ def draw(data: KernelData, theme: Theme) -> Drawing | None:
     caption = (
         f"{data.where()}, {data.dtype}. Across: operations per byte that the rule must move. Up: operations "
         "per second. The line is the bandwidth of an in-place copy over as many bytes, measured between the "
-        "updates' own windows (dotted: the slowest, where they differ); a rule that reads more than it writes "
+        "updates' own windows (dotted: the slowest of them); a rule that reads more than it writes "
         "may lie above it. A point on the line is limited by memory alone."
     )
     legend = optimizer_items(data.looks, data.short_optimizers, theme)
