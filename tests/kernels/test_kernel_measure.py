@@ -1,5 +1,6 @@
 """Measuring: bytes by hand, passes of planted optimizers, sentences for what cannot be measured."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -243,6 +244,9 @@ def test_the_command_measures_traces_and_compares(tmp_path):
     assert [row["implementation"] for row in document["kernels"]] == ["xla_in_place"]
     assert (tmp_path / "old" / "report" / "index.html").is_file()
     assert list((tmp_path / "old" / "trace").rglob("*.xplane.pb"))
+    (perfetto,) = (tmp_path / "old" / "trace").rglob("*.trace.json.gz")
+    events = json.loads(gzip.decompress(perfetto.read_bytes()))["traceEvents"]
+    assert any(e["ph"] == "X" and e["dur"] > 0 and "fusion" in e["name"] for e in events)
     mine.write_text((PLUGINS / "two_passes.py").read_text())
     second = command(*options, "--out", "new", folder=tmp_path)
     assert second.returncode == 0, second.stderr
