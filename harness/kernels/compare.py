@@ -91,8 +91,9 @@ class _Side:
         self.copies, self.low, self.high = (
             column(name) * copied for name in ("update_seconds", "update_seconds_low", "update_seconds_high")
         )
-        self.noise, self.passes = column("copy_noise"), column("passes")
-        steady = np.maximum(self.noise, column("noise")) <= QUIET
+        shared, alone = column("copy_noise"), column("noise")
+        self.noise, self.passes = np.where(np.isnan(shared), alone, shared), column("passes")
+        steady = np.maximum(self.noise, alone) <= QUIET
         self.quiet = steady & (column("windows") >= ENOUGH)
 
 

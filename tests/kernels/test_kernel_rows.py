@@ -5,13 +5,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.cli.profile import draw
 from harness.kernels import shapes, store, words
-from harness.kernels.compare import compare
+from harness.kernels.compare import LEAST, compare
 from harness.kernels.schema import Row, StepRow, frame
 from harness.records import KERNELS
 from harness.types import UsageError
@@ -86,6 +87,18 @@ def test_rows_keep_the_explicit_schema(tmp_path):
     assert (tmp_path / "steps").is_dir()
     one = next((tmp_path / "kernels").glob("*.parquet"))
     assert len(store.read(str(one))) == 2
+
+
+def test_an_earlier_profile_without_newer_columns_is_compared(tmp_path):
+    writer = store.Writer(tmp_path, {"device": "CPU:0"})
+    writer.add(timed(0.010, noise=0.02))
+    writer.finish([])
+    (file,) = (tmp_path / "kernels").glob("*.parquet")
+    table = pq.read_table(file).drop_columns(["copy_noise", "matmul_share"])
+    pq.write_table(table, file)
+    found = compare(store.read(str(tmp_path)), frame([timed(0.020)]))
+    assert found.table["verdict"].tolist() == ["slower"]
+    assert found.table["noise"].tolist() == [LEAST]
 
 
 def test_a_folder_without_rows_is_a_sentence(tmp_path):
