@@ -78,6 +78,7 @@ def in_a_process(code: str) -> subprocess.CompletedProcess:
 
 
 # XLA reads its options once in a process: what needs them runs in one of its own.
+@pytest.mark.slow
 def test_one_kernel_writes_everything_and_agrees_with_the_plain_update():
     done = in_a_process("""
         import importlib, os
