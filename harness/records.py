@@ -103,6 +103,7 @@ KERNELS = pa.schema(
         ("windows", pa.int64()),
         ("calls", pa.int64()),
         ("noise", pa.float64()),
+        ("copy_noise", pa.float64()),
         ("nanoseconds_per_parameter", pa.float64()),
         ("bytes_moved", pa.int64()),
         ("flops", pa.int64()),
@@ -110,6 +111,9 @@ KERNELS = pa.schema(
         ("gigaflops_per_second", pa.float64()),
         ("copy_gigabytes_per_second", pa.float64()),
         ("copy_share", pa.float64()),
+        ("product_flops", pa.int64()),
+        ("matmul_gigaflops_per_second", pa.float64()),
+        ("matmul_share", pa.float64()),
         ("traffic_bytes", pa.int64()),
         ("temporary_bytes", pa.int64()),
         ("state_bytes", pa.int64()),
@@ -147,6 +151,10 @@ SCHEMAS = {
     "contours": CONTOURS,
     "kernels": KERNELS,
     "steps": STEPS,
+}
+# Columns that rows of earlier profiles lack: they are null there, and the profiles stay comparable.
+ADDED = {
+    "kernels": frozenset({"copy_noise", "product_flops", "matmul_gigaflops_per_second", "matmul_share"}),
 }
 ROW_KEYS = {"cells": "cell_id", "curves": "cell_id", "contours": "workload"}  # the others keep every row
 
@@ -351,9 +359,16 @@ def _read_file(filesystem: pafs.FileSystem, path: str, columns: list[str] | None
             raise ValueError(f"results schema {found.decode()}, expected {SCHEMA_VERSION}")
         expected = SCHEMAS[folder]
         missing = [n for n in expected.names if n not in file.schema_arrow.names]
-        if missing:
+        if not set(missing) <= ADDED.get(folder, frozenset()):
             raise ValueError(f"lacks the columns {', '.join(missing)}")
-        return file.read(columns=columns, use_threads=False)
+        there = [n for n in columns or file.schema_arrow.names if n not in missing]
+        table = file.read(columns=there, use_threads=False)
+        for name in missing:
+            if columns is None or name in columns:
+                table = table.append_column(
+                    expected.field(name), pa.nulls(len(table), expected.field(name).type)
+                )
+        return table.select(columns or expected.names) if missing else table
 
 
 def _first_of_each(table: pa.Table, key: str) -> pa.Table:

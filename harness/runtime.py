@@ -153,7 +153,7 @@ def hardware() -> dict[str, Any]:
         for gpu in tf.config.list_physical_devices("GPU")
     ]
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": cpu_count(),
         "memory_bytes": memory_bytes(),
         "gpus": gpus,
@@ -161,7 +161,8 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's own name."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

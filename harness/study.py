@@ -152,8 +152,16 @@ class Study:
             )
         if self.spec.profile:
             counters.change(message="profiling the optimizers' kernels")
-            counters.change(message=profile_study(self.spec.optimizers, store))
+            counters.change(message=self._profile(store, options, job.workers))
         return Results(store.address)
+
+    def _profile(self, store: Store, options: ClusterOptions | None, workers: int | None) -> str:
+        """Kernels of the optimizers, here or on a node of each type; a sentence on what is missing."""
+        if options is None:
+            return profile_study(self.spec.optimizers, store)
+        from harness.executors import ray
+
+        return ray.profile(self.spec.optimizers, store, options, workers)
 
     # -- what is in the folder ---------------------------------------------------------------------
 

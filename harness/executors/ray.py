@@ -20,7 +20,9 @@ from harness.executors.ray_journal import Journal
 from harness.executors.ray_options import ClusterOptions
 from harness.executors.ray_schedule import Call, Failure, Schedule
 from harness.executors.ray_worker import Reply, Rows, Setup, joined, own_versions
-from harness.types import Outcome, Tile, digest
+from harness.kernels.study import profile_study
+from harness.records import Store
+from harness.types import Component, Outcome, Tile, digest
 
 if TYPE_CHECKING:
     from harness.executors.ray_pool import Loss, Member, Pool
@@ -91,6 +93,22 @@ def execute(
                 yield from Sweep(tiles, job, options, pool, journal, stop or threading.Event()).run()
             finally:
                 pool.close()
+    finally:
+        journal.close()
+
+
+def profile(
+    optimizers: Sequence[Component], store: Store, options: ClusterOptions, workers: int | None
+) -> str:
+    """Profiles a study's optimizers once on every type of node; a sentence on what has no kernels."""
+    if options.address == "local":  # this machine and no other
+        return profile_study(optimizers, store)
+    journal = Journal(store)
+    try:
+        with connected(options, workers, journal):
+            from harness.executors.ray_kernels import profile_nodes
+
+            return profile_nodes(optimizers, store, options.patience_seconds)
     finally:
         journal.close()
 

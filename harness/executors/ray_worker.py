@@ -156,7 +156,7 @@ class TileRunner:
                     f"worker {host} has {name} {mine.get(name)}, the driver {wanted}: "
                     "rows would differ between them; install the same on every node"
                 )
-        self._unpack()
+        self.folder = unpack(self.setup.files)
         store = self._store(host)
         os.environ.update(self.setup.environment)
         from harness.strategies import Placement, devices
@@ -200,21 +200,6 @@ class TileRunner:
 
     # -- the user's own code -------------------------------------------------------------------------
 
-    def _unpack(self) -> None:
-        """Lays the plug-ins' files in a folder of this process and makes its modules importable."""
-        if not self.setup.files:
-            return
-        digest = hashlib.sha256()
-        for name, data in sorted(self.setup.files.items()):
-            digest.update(name.encode() + b"\0" + data)
-        self.folder = Path(tempfile.mkdtemp(prefix=f"optgrid-code-{digest.hexdigest()[:12]}-"))
-        for name, data in self.setup.files.items():
-            path = self.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        for top in sorted({self.folder / Path(name).parts[0] for name in self.setup.files}):
-            sys.path.append(str(top))
-
     def _relocate(self, tile: Tile) -> Tile:
         """The tile with its plug-ins' paths as they are on this machine."""
         if not self.setup.sources:
@@ -224,12 +209,34 @@ class TileRunner:
             program = tile.program
             self.relocated[key] = replace(
                 program,
-                workload=self._moved(program.workload),
-                optimizer=self._moved(program.optimizer),
+                workload=relocated(program.workload, self.folder, self.setup.sources),
+                optimizer=relocated(program.optimizer, self.folder, self.setup.sources),
             )
         return Tile(self.relocated[key], tile.cells)
 
-    def _moved(self, component: Component) -> Component:
-        source = self.setup.sources.get(component.source)
-        path = str(self.folder / source) if source else component.source
-        return replace(component, source=path, inner=tuple(map(self._moved, component.inner)))
+
+def unpack(files: Mapping[str, bytes]) -> Path:
+    """Lays the plug-ins' files in a folder of this process and makes its modules importable."""
+    digest = hashlib.sha256()
+    for name, data in sorted(files.items()):
+        digest.update(name.encode() + b"\0" + data)
+    folder = Path(tempfile.mkdtemp(prefix=f"optgrid-code-{digest.hexdigest()[:12]}-")) if files else Path()
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    for top in sorted({folder / Path(name).parts[0] for name in files}):
+        sys.path.append(str(top))
+    return folder
+
+
+def relocated(component: Component, folder: Path, sources: Mapping[str, str]) -> Component:
+    """The component with its plug-ins' paths as they are on this machine.
+
+    Args:
+        folder, sources: where the files lie here, and each path's place among them.
+    """
+    source = sources.get(component.source)
+    path = str(folder / source) if source else component.source
+    inner = tuple(relocated(each, folder, sources) for each in component.inner)
+    return replace(component, source=path, inner=inner)
