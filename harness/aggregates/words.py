@@ -11,12 +11,13 @@ from ..sentences import plural
 
 
 def number(value: float) -> str:
-    """Three significant digits; `infinite`, `unknown`."""
+    """Three significant digits, with a minus sign and never `-0`; `infinite`, `unknown`."""
     if np.isnan(value):
         return "unknown"
     if np.isinf(value):
         return "infinite" if value > 0 else "minus infinite"
-    return f"{value:,.0f}" if abs(value) >= 1000 or value == round(value) else f"{value:.3g}"
+    text = f"{abs(value):,.0f}" if abs(value) >= 1000 or value == round(value) else f"{abs(value):.3g}"
+    return f"−{text}" if value < 0 else text
 
 
 def between(low: float, high: float) -> str:
@@ -75,6 +76,8 @@ def _against(row: Mapping[str, Any]) -> str:
     pairs = plural(row["pairs"], "shared seed")
     if row["advantage_measure"] == "loss":
         how = "higher" if value >= 0 else "lower"
+        if value == 0:
+            return f"The runner-up, {who}, has as low a loss in the median {span} on {pairs}: {verdict}."
         if value < 0:
             span = between(-row["advantage_high"], -row["advantage_low"])
         return f"The runner-up, {who}, has a loss {how} by {number(abs(value))} {span} on {pairs}: {verdict}."
@@ -86,7 +89,9 @@ def _against(row: Mapping[str, Any]) -> str:
     word = "more" if value > 0 else "fewer"
     if value < 0:
         span = between(-row["advantage_high"], -row["advantage_low"])
-    return f"The runner-up, {who}, needs {number(abs(value))} {word} steps {span} on {pairs}: {verdict}."
+    return (
+        f"The runner-up, {who}, needs {number(abs(value))} {word} in the median {span} on {pairs}: {verdict}."
+    )
 
 
 def _edge(row: Mapping[str, Any]) -> str:
