@@ -44,11 +44,16 @@ def steps(count: float) -> str:
     return f"{number(count)} step" + ("" if count == 1 else "s")
 
 
-def why(row: Mapping[str, Any]) -> str:
-    """The reason for a recommendation, from a row of `recommendations`."""
+def why(row: Mapping[str, Any], beside: bool = False) -> str:
+    """The reason for a recommendation, from a row of `recommendations`.
+
+    Args:
+        beside: the figures stand beside the sentence, which need not repeat them.
+    """
     if np.isnan(row["learning_rate"]):
         return "No learning rate gave a finite loss: nothing to recommend."
-    return " ".join(filter(None, [_result(row), _against(row), _edge(row), _caveat(row)]))
+    result = "" if beside and np.isfinite(row["steps_to_target"]) else _result(row)
+    return " ".join(filter(None, [result, _against(row), _edge(row), _caveat(row)]))
 
 
 def _result(row: Mapping[str, Any]) -> str:
@@ -90,7 +95,7 @@ def _against(row: Mapping[str, Any]) -> str:
     if value < 0:
         span = between(-row["advantage_high"], -row["advantage_low"])
     return (
-        f"The runner-up, {who}, needs {number(abs(value))} {word} in the median {span} on {pairs}: {verdict}."
+        f"The runner-up, {who}, needs {steps(abs(value))} {word} in the median {span} on {pairs}: {verdict}."
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup, escape
 
+from ..aggregates.words import why
 from ..figures import PAGE, Item, ReportData
 from ..figures.base.axes import number, percent
 from ..figures.base.data import plural
@@ -70,7 +71,7 @@ def _recommendation(data: ReportData, row: Mapping[str, Any]) -> dict[str, Any]:
         "workload": row["workload"],
         "workload_short": data.short(row["workload"], 80),
         "optimizer": "",
-        "why": unbroken(row["why"]),
+        "why": unbroken(why(row, beside=True)),
     }
     if np.isnan(row["learning_rate"]):
         return out

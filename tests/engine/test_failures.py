@@ -116,7 +116,7 @@ SCRIPT = """
     import sys
     from harness import Study
     Study(name="kill", workloads=["rosenbrock(steps=3000)", "ackley(steps=3000)", "beale(steps=3000)"],
-          optimizers=["gradient_descent", "adam"], learning_rates=[1e-4, 1e-3], seeds=40,
+          optimizers=["adam"], learning_rates=[1e-4, 1e-3], seeds=40,
           lanes=8).run(sys.argv[1])
 """
 
