@@ -255,8 +255,8 @@ def _race(
         )
     elif page is not None:
         print(f"report: {shown_path(page)}")
-    failed = rows[rows["status"] == "failed"]
-    if len(failed):
+    failed = rows.loc[rows["status"] == "failed", "detail"].tolist()
+    if failed:
         many = "every cell" if len(failed) == len(rows) else f"{len(failed):,} of {cells(len(rows))}"
         see = f"all reasons: optgrid status {shlex.quote(folder)}"
-        fail(f"{many} failed, the first with '{failed['detail'].iloc[0]}' ({see})", 1)
+        fail(f"{many} failed, the first with '{failed[0]}' ({see})", 1)
