@@ -131,7 +131,7 @@ def plan(
         first = group[0]
         try:
             shape = measure(first, stability)
-        except Exception as error:  # a plug-in's: its rows will say why, the others' must run
+        except (Exception, SystemExit) as error:  # a plug-in's: its rows will say why, the others' must run
             shape = Shape(1, shared_batch=False, network=False)
             notes.append(f"{first.optimizer.label} on {first.workload.label} will fail: {error}")
         kept = known.get(key)

@@ -199,8 +199,11 @@ class Store:
         """A folder that holds something else is not written into.
 
         Raises:
-            UsageError: it has files and no study.json.
+            UsageError: it has rows and no study.json, or is no folder.
         """
+        filesystem, root = self._place
+        if filesystem.get_file_info(root).type == pafs.FileType.File:
+            raise UsageError(f"{self.address} is a file, not a folder: give another --out.")
         if self.files("cells"):
             raise UsageError(
                 f"{self.address} holds rows and no study.json: give another --out, or delete the folder."
@@ -241,7 +244,7 @@ class Store:
                     Path(partial).unlink()
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise RunError(
-                f"Cannot write {name} in {self.address}: {reason}. What was committed before is kept."
+                f"cannot write {name} in {self.address}: {reason}. What was committed before is kept."
             ) from error
 
     def write_table(self, folder: str, name: str, table: pa.Table) -> None:
@@ -273,7 +276,7 @@ class Store:
         try:
             with filesystem.open_input_stream(posixpath.join(root, "study.json")) as stream:
                 study = json.loads(stream.read())
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise UsageError(f"{self.address} is not a results folder: it has no study.json.") from error
         except OSError as error:
             raise UsageError(f"{self.address} cannot be read: {error}.") from error

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.records import Store
-from harness.types import STATUSES
+from harness.sentences import unknown
+from harness.types import STATUSES, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from harness.figures import Drawing
 
 LIST_COLUMNS = (
     "step",
@@ -106,6 +109,27 @@ class Results:
     def kernels(self) -> pd.DataFrame:
         """The profiler's rows: one per optimizer, implementation, device, dtype and layout; may be empty."""
         return self.store.read("kernels")[0].to_pandas()
+
+    def figure(self, name: str, dark: bool = False) -> Drawing:
+        """One figure of the report; a notebook shows it, `.figures` are its panels for matplotlib.
+
+        Args:
+            name: `learning_rate`, `steps_heatmap`, `loss_curves`, `trajectories`, …: a file of
+                `harness/figures`.
+            dark: for a dark page.
+        Raises:
+            UsageError: there is no such figure, or these rows have nothing to show in it.
+        """
+        from harness.figures import DARK, LIGHT, ReportData, catalogue, draw
+
+        known = catalogue()
+        if name not in known:
+            raise UsageError(unknown("figure", name, known))
+        data = ReportData(self.cells(), self.curves(), self.contours(), self.study)
+        drawing = draw(name, data, DARK if dark else LIGHT)
+        if drawing is None:
+            raise UsageError(f"nothing to draw in '{name}': {known[name].ABSENT}")
+        return drawing
 
     def problems(self) -> list[str]:
         """A sentence per file that could not be read; its rows are as if they had never been run."""

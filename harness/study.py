@@ -117,6 +117,7 @@ class Study:
             if fresh:
                 store.clear()  # not before the plan stands: a mistake in the study must cost no rows
             store.write_json("study.json", self._describe(planned))
+        if not store.read("contours", ["workload"])[0].num_rows:  # a disk that was full may have cost them
             self._write_contours(store)
         counters = _Counters(len(self.grid), len(done), len(planned.tiles), progress)
         stop = stop or threading.Event()
@@ -280,7 +281,7 @@ def _contour(component: Any) -> dict[str, Any] | None:
     points = np.stack([c.reshape(-1) for c in np.meshgrid(x, y)], 1)
     try:
         values = tf.vectorized_map(workload.objective, tf.constant(points)).numpy()
-    except Exception:  # a plug-in's objective: its rows say why, and the report has no contour of it
+    except (Exception, SystemExit):  # a plug-in's objective: its rows say why, and no contour is drawn
         return None
     return {
         "workload": component.label,

@@ -23,6 +23,7 @@ from harness.strategies import Placement  # noqa: E402
 from harness.tilerun import Stopped, TileRun  # noqa: E402
 
 WARM_PROGRAMS = 32
+LONGEST = 300  # characters of a failed row's reason
 
 
 @dataclass
@@ -142,12 +143,15 @@ class Programs:
 
 def last_line(error: BaseException) -> str:
     """The last line of an error's traceback, as a sentence's part."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
+    text = str(error).strip()
+    if not text:
         return type(error).__name__
-    # TensorFlow puts the traceback of traced code into the message, and the cause on its last line.
-    nested = lines[0].startswith("in user code") and len(lines) > 1
-    return lines[-1] if nested else f"{type(error).__name__}: {lines[0]}"
+    if not text.startswith("in user code"):
+        return f"{type(error).__name__}: {text.splitlines()[0].strip()}"
+    # TensorFlow puts the traceback of traced code into the message, and the cause below its last place.
+    place, _, cause = text.rpartition('File "')[2].partition("\n\n")
+    cause = " ".join((cause or place).split())
+    return cause if len(cause) <= LONGEST else f"{cause[: LONGEST - 1]}…"
 
 
 def idle_inputs(compiled: LaneProgram) -> Inputs:
@@ -196,13 +200,13 @@ class Worker:
             warm, seconds = self.programs.get(tile.program)
         except RunError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a plug-in may raise anything, or exit
             return self._fail(tile, tile.cells, last_line(error))
         try:
             return self._commit(tile, warm, seconds)
         except (Stopped, RunError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return self._isolate(tile, error)
 
     def _commit(self, tile: Tile, warm: Warm, compile_seconds: float) -> Outcome:
@@ -237,7 +241,7 @@ class Worker:
         place = {"strategy": placement.name, "device": placement.device}
         return place | clocks | {"study": self.study, "worker": self.name, "lanes": lanes}
 
-    def _isolate(self, tile: Tile, error: Exception) -> Outcome:
+    def _isolate(self, tile: Tile, error: BaseException) -> Outcome:
         """A tile that raised: its halves run apart, until the guilty cell stands alone.
 
         Where both halves raise the same, the fault is in the maths and not in a cell: all fail at once.
@@ -247,19 +251,19 @@ class Worker:
         middle = len(tile.cells) // 2
         halves = [Tile(tile.program, tile.cells[:middle]), Tile(tile.program, tile.cells[middle:])]
         warm, _ = self.programs.get(tile.program)
-        outcomes: list[Outcome | Exception] = []
+        outcomes: list[Outcome | BaseException] = []
         for half in halves:
             try:
                 outcomes.append(self._commit(half, warm, 0.0))
             except (Stopped, RunError):
                 raise
-            except Exception as again:
+            except (Exception, SystemExit) as again:
                 outcomes.append(again)
-        faults = [o for o in outcomes if isinstance(o, Exception)]
+        faults = [o for o in outcomes if not isinstance(o, Outcome)]
         if len(faults) == 2 and last_line(faults[0]) == last_line(faults[1]):
             return self._fail(tile, tile.cells, last_line(faults[0]))
         done = [
-            self._isolate(half, outcome) if isinstance(outcome, Exception) else outcome
+            outcome if isinstance(outcome, Outcome) else self._isolate(half, outcome)
             for half, outcome in zip(halves, outcomes, strict=True)
         ]
         return _joined(tile, done)

@@ -101,7 +101,8 @@ def run(
 
     Flags replace the study's fields. Without STUDY, --workload and --optimizer make a study of their own;
     what neither names is taken from the built-in study article, which is also what runs when nothing is
-    given. A run that was cut goes on where it stopped when the same command is given again.
+    given. A run that was cut goes on where it stopped when the same command is given again. Where a cell
+    fails, the others go on, and the exit code is 1.
     """
     given = {
         "name": name,
@@ -236,11 +237,6 @@ def _race(
     say(f"{cells(len(rows))} in {folder}: {counts(by_status)}")
     for problem in results.problems():
         say(f"warning: {problem}")
-    failed = rows[rows["status"] == "failed"]
-    reason = next(iter(failed["detail"].tolist()), "")
-    if len(failed):
-        say(f"{cells(len(failed))} failed, the first: {reason}")
-        say(f"see them with: optgrid status {shlex.quote(folder)}")
     best = print_recommendations(rows, show=not as_json)
     page = None
     if report:
@@ -259,5 +255,8 @@ def _race(
         )
     elif page is not None:
         print(f"report: {shown_path(page)}")
-    if len(rows) and len(failed) == len(rows):
-        fail(f"every cell failed: {reason}", 1)
+    failed = rows.loc[rows["status"] == "failed", "detail"].tolist()
+    if failed:
+        many = "every cell" if len(failed) == len(rows) else f"{len(failed):,} of {cells(len(rows))}"
+        see = f"all reasons: optgrid status {shlex.quote(folder)}"
+        fail(f"{many} failed, the first with '{failed[0]}' ({see})", 1)

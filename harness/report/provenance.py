@@ -13,6 +13,7 @@ from ..figures import ReportData
 from ..figures.base.axes import number
 from ..figures.base.data import plural, span
 from ..figures.base.frame import Frame
+from ..figures.base.theme import plainer
 
 NAMED = 12
 
@@ -44,8 +45,12 @@ def _pairs(data: ReportData) -> list[tuple[str, str]]:
     versions = study.get("versions", {})
     return [
         ("Study", ": ".join(str(study[k]) for k in ("name", "description") if study.get(k))),
-        ("Begun", str(study.get("created_at", "")).replace("T", " ")),
-        ("Seeds", _some([str(s) for s in study.get("seeds", _present(cells, "seed"))])),
+        (
+            "Begun",
+            str(study.get("created_at", ""))[:16].replace("T", " ")
+            + (" UTC" if study.get("created_at") else ""),
+        ),
+        ("Seeds", _run_of([int(s) for s in study.get("seeds", _present(cells, "seed"))])),
         ("Budget", data.budgets() if len(cells) else ""),
         ("Precision", _some(_present(cells, "dtype"))),
         ("Strategy", _some(_present(cells, "strategy"))),
@@ -69,6 +74,13 @@ def _present(cells: Frame, column: str) -> list[str]:
 def _some(values: Sequence[str]) -> str:
     left = len(values) - NAMED
     return ", ".join(values[:NAMED]) + (f" and {left} more" if left > 0 else "")
+
+
+def _run_of(seeds: Sequence[int]) -> str:
+    """`0 to 12 (13 seeds)` where they follow each other, else the list."""
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):
+        return f"{seeds[0]} to {seeds[-1]} ({plural(len(seeds), 'seed')})"
+    return _some([str(seed) for seed in seeds])
 
 
 def _hardware(hardware: Mapping[str, Any]) -> str:
@@ -139,8 +151,10 @@ def _optimizers(data: ReportData) -> dict[str, Any] | None:
             data.study.get("learning_rates", {}).get(label) or mine.learning_rate.dropna().unique()
         )
         grid = f"{number(rates[0])} to {number(rates[-1])}" if rates else "–"
-        params = json.dumps(entry.get("params", {}), sort_keys=True)
-        rows.append([label, entry.get("description", ""), grid, Number(len(rates)), params])
+        params = (
+            ", ".join(f"{k} = {json.dumps(v)}" for k, v in sorted(entry.get("params", {}).items())) or "none"
+        )
+        rows.append([plainer(label), entry.get("description", ""), grid, Number(len(rates)), params])
     caption = "Every hyperparameter with its value; learning rates as run."
     heads = ["Optimizer", "What it is", "Learning rates", "Number", "Hyperparameters"]
     return _table("optimizers", "Optimizers", caption, heads, rows) if rows else None
@@ -155,7 +169,7 @@ def _workloads(data: ReportData) -> dict[str, Any] | None:
         optimum = entry.get("optimum")
         rows.append(
             [
-                label,
+                plainer(label),
                 entry.get("description", ""),
                 Number(number(target)),
                 str(entry.get("target_metric", data.metric(label))).replace("_", " "),

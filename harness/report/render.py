@@ -107,8 +107,9 @@ def _page(data: ReportData, complete: bool | None, total_cells: int | None) -> d
         ),
         "recommendation_caption": "Small figures are 95 % intervals: Wilson for shares, bootstrap for steps.",
         "claims_note": (
-            "Each verdict is computed from this study's rows: it holds, or does not hold, only where its "
-            "95 % interval lies entirely on one side."
+            "Each verdict is computed from this study's rows. A dot is a figure, the bar its 95 % interval, "
+            "the dashed line the threshold of the claim: it holds, or does not hold, only where whole bars "
+            "lie on one side."
         ),
         "no_claims": (
             "These rows have no runs that would decide what is said of gradient descent, momentum and Adam."
@@ -131,8 +132,8 @@ def figure_entry(data: Any, place: int, name: str, module: ModuleType, folder: P
     legend = [{"before": i.before, "sign": answer.sign(i), "text": i.text} for i in drawing.legend]
     return out | {
         "title": drawing.title,
-        "finding": drawing.finding,
-        "caption": drawing.caption,
+        "finding": answer.unbroken(drawing.finding),
+        "caption": answer.unbroken(drawing.caption),
         "legend": legend,
         "columns": drawing.columns,
         "moving": drawing.moving,
