@@ -68,6 +68,8 @@ def main() -> None:
     import ray
     from ray import tune
 
+    from benchmarks.tune_grid import trial  # by its module's name, which workers can import
+
     ray.init(include_dashboard=False, log_to_driver=False)
     rates = [float(rate) for rate in np.geomspace(LOW, HIGH, RATES)]
     cells = list(itertools.product(OPTIMIZERS, rates, range(SEEDS)))[: given.trials]
