@@ -115,7 +115,11 @@ class Race:
             kind, peak, reached = "sgemm peak", max(peaks.values()), speed * work.flops()
         else:
             size = work.bytes_moved() * work.cells
-            kind, peak, reached = "copy bandwidth", self.sides["bounds"]("copy", size), speed * work.bytes_moved()
+            kind, peak, reached = (
+                "copy bandwidth",
+                self.sides["bounds"]("copy", size),
+                speed * work.bytes_moved(),
+            )
         row = {"work": work.key, "bound": kind, "peak": peak, "reached": reached, "share": reached / peak}
         self.bounds.append(row)
         print(f"  {row['share']:.0%} of the {kind} ({reached:.3g} of {peak:.3g} a second)", flush=True)

@@ -8,7 +8,11 @@ import pandas as pd
 
 from benchmarks.tables import ratios, times
 
-NAMES = {"jax": "JAX vmap + scan + Optax", "keras": "Keras, a trial at a time", "eager": "eager Core-API loop"}
+NAMES = {
+    "jax": "JAX vmap + scan + Optax",
+    "keras": "Keras, a trial at a time",
+    "eager": "eager Core-API loop",
+}
 COLOURS = {"jax": "#3b5bdb", "keras": "#e8590c", "eager": "#868e96"}
 MARKERS = {"jax": "o", "keras": "s", "eager": "D"}
 

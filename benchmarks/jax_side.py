@@ -23,7 +23,7 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 
 from benchmarks.sides import Prepared, Round
-from benchmarks.works import FILTERS, LARGEST, Inputs, Work
+from benchmarks.works import LARGEST, Inputs, Work
 
 OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
     "adam": lambda rate: optax.adam(rate, eps=1e-7),
@@ -222,7 +222,9 @@ class Jax:
         """Compiles one way; (compile seconds, seconds of a run, program, its arguments)."""
         if devices > 1:
             mesh = Mesh(np.array(jax.devices()[:devices]), ("core",))
-            fn = jax.shard_map(fn, mesh=mesh, in_specs=split, out_specs=PartitionSpec("core"), check_vma=False)
+            fn = jax.shard_map(
+                fn, mesh=mesh, in_specs=split, out_specs=PartitionSpec("core"), check_vma=False
+            )
             place = [jax.sharding.NamedSharding(mesh, spec) for spec in split]
             arguments = [jax.device_put(a, where) for a, where in zip(arguments, place, strict=True)]
         arguments = jax.tree.map(jnp.asarray, tuple(arguments))

@@ -127,7 +127,9 @@ class Ours:
     def losses(self) -> np.ndarray:
         out = np.full((self.work.points, self.work.seeds), np.nan)
         # A study keeps twelve digits of a rate, so that places are looked up by order.
-        rates = {rate: i for i, rate in enumerate(sorted({c.learning_rate for t in self.runs for c in t.cells}))}
+        rates = {
+            rate: i for i, rate in enumerate(sorted({c.learning_rate for t in self.runs for c in t.cells}))
+        }
         for run in self.runs:
             values = run.metrics["train_loss"] if run.by_metric else run.ledger.best
             for cell, value in zip(run.cells, values, strict=True):

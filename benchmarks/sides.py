@@ -114,7 +114,9 @@ class Remote:
             self.pipe.send((method, arguments))
             well, answer = self.pipe.recv()
         except (EOFError, OSError) as error:
-            raise RuntimeError(f"the process of '{self.name}' ended (exit {self.process.exitcode})") from error
+            raise RuntimeError(
+                f"the process of '{self.name}' ended (exit {self.process.exitcode})"
+            ) from error
         if not well:
             raise RuntimeError(f"'{self.name}' failed in {method}:\n{answer}")
         return answer

@@ -69,7 +69,9 @@ def work_table(rounds: pd.DataFrame, prepared: pd.DataFrame, bounds: pd.DataFram
             known = (work, peer) in found.index
             row = found.loc[(work, peer)] if known else None
             text = "–" if row is None else times(row["ratio"]) + spread(row["low"], row["high"])
-            cells.append(f"**{text.partition(' (')[0]}** ({text.partition(' (')[2]}" if peer == "jax" else text)
+            cells.append(
+                f"**{text.partition(' (')[0]}** ({text.partition(' (')[2]}" if peer == "jax" else text
+            )
         bound = bounds[bounds["work"] == work]
         cells.append("–" if bound.empty else f"{bound['share'].iloc[0]:.0%} of {bound['bound'].iloc[0]}")
         both = [compiled.get((work, side), np.nan) for side in ("optgrid", "jax")]
@@ -100,7 +102,9 @@ def page(folder: Path) -> str:
     """
     rounds = pd.read_parquet(folder / "rounds.parquet")
     parts = [
-        work_table(rounds, pd.read_parquet(folder / "prepared.parquet"), pd.read_parquet(folder / "bounds.parquet"))
+        work_table(
+            rounds, pd.read_parquet(folder / "prepared.parquet"), pd.read_parquet(folder / "bounds.parquet")
+        )
     ]
     if (folder / "shell.parquet").is_file():
         parts.append(shell_table(pd.read_parquet(folder / "shell.parquet")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ def layers(work: Work) -> list[tuple[int, int, int]]:
     """(rows per example, inputs, outputs) of each product of a network, in order; none for a function."""
     if work.family == "mlp":
         widths = [64, *work.params["hidden"], CLASSES]
-        return [(1, a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)]
+        return [(1, a, b) for a, b in pairwise(widths)]
     if work.family == "cnn":
         first, second = FILTERS
         side = work.params.get("side", 8)
