@@ -61,14 +61,19 @@ class _Clock:
 
 @dataclass
 class Ours:
-    """The tile level: what `optgrid run` does, less planning and writing."""
+    """The tile level: what `optgrid run` does, less planning and writing.
 
+    Args:
+        extra: fields of the study beside the work's.
+    """
+
+    extra: dict[str, Any] = field(default_factory=dict)
     runs: list[Any] = field(default_factory=list)
 
     def inputs(self, work: Work) -> Inputs:
         return inputs(work)
 
-    def prepare(self, work: Work, inputs: Inputs) -> Prepared:
+    def prepare(self, work: Work, inputs: Inputs | None = None) -> Prepared:
         # Cold: a cache of compiled programs that earlier runs filled would flatter the compile clock.
         os.environ["OPTGRID_CACHE"] = tempfile.mkdtemp(prefix="optgrid-bench-")
         from harness import Study
@@ -80,7 +85,7 @@ class Ours:
 
         self.work = work
         record = {"points": 10, "curves": False, "stability": False}
-        self.planned = Study(name="bench", record=record, **work.fields).plan()
+        self.planned = Study(name="bench", record=record, **work.fields, **self.extra).plan()
         self.programs = Programs(Placement("one_device", "CPU:0"))
         begin = time.perf_counter()
         for program in self.planned.programs.values():

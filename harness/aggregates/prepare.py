@@ -28,8 +28,9 @@ def with_optimum(cells: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:
     if "gap" in cells:
         raise ValueError("with_optimum: these cells are prepared already; call it before prepare()")
     known = {label: w.get("optimum") for label, w in study.get("workloads", {}).items()}
-    values = [known.get(w) for w in cells["workload"]] if "workload" in cells else []
-    return cells.assign(optimum=pd.Series(values, index=cells.index, dtype=float))
+    codes, labels = pd.factorize(cells["workload"]) if "workload" in cells else (np.full(len(cells), -1), [])
+    values = np.array([*(known.get(label) for label in labels), None], float)  # the last: of no workload
+    return cells.assign(optimum=values[codes])
 
 
 def prepare(cells: pd.DataFrame) -> pd.DataFrame:
@@ -99,6 +100,8 @@ def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _pairs(entry: Any) -> Iterable[tuple[str, float]]:
     """A map's items: pandas has them as (key, value) tuples, a dict, or null."""
+    if isinstance(entry, list):  # the usual case, before the check of an abstract class
+        return entry
     if isinstance(entry, Mapping):
         return entry.items()
     return () if entry is None or isinstance(entry, float) else entry
