@@ -327,7 +327,11 @@ class Store:
             try:
                 table = _read_file(filesystem, path, columns, folder)
                 if wanted is not None:  # file by file, so that what is not wanted is never held together
-                    table = table.filter(pc.is_in(table.column(ROW_KEYS[folder]), value_set=wanted))
+                    table = table.filter(
+                        pc.call_function(
+                            "is_in", [table.column(ROW_KEYS[folder])], pc.SetLookupOptions(wanted)
+                        )
+                    )
                 tables.append(table)
             except FileNotFoundError as error:
                 if gone_is_an_error:

@@ -113,9 +113,8 @@ def grid(cells: Cells) -> Grid:
     frame = prepare(cells)
     known = ~np.isnan(frame["learning_rate"].to_numpy() + frame["seed"].to_numpy())
     frame = frame if known.all() else frame.take(np.flatnonzero(known)).reset_index(drop=True)
-    (workload, workloads), (optimizer, optimizers) = (
-        pd.factorize(frame[column]) for column in ("workload", "optimizer")
-    )
+    workload, workloads = pd.factorize(frame["workload"])
+    optimizer, optimizers = pd.factorize(frame["optimizer"])
     rate = frame["learning_rate"].to_numpy(float)
     new_pair = np.ones(len(frame), bool)
     new_pair[1:] = (workload[1:] != workload[:-1]) | (optimizer[1:] != optimizer[:-1])
@@ -131,11 +130,8 @@ def grid(cells: Cells) -> Grid:
     rows[pair, place, seed] = np.arange(len(frame))
     rates = np.full(shape, np.nan)
     rates[pair, place] = rate
-    labels = (
-        np.asarray(names, str)[codes[first]]
-        for names, codes in ((workloads, workload), (optimizers, optimizer))
-    )
-    return Grid(frame, *labels, rates, seeds, rows)
+    labels = np.asarray(workloads, str)[workload[first]], np.asarray(optimizers, str)[optimizer[first]]
+    return Grid(frame, labels[0], labels[1], rates, seeds, rows)
 
 
 def generator_of(generator: np.random.Generator | None) -> np.random.Generator:

@@ -63,10 +63,10 @@ def prepare(cells: pd.DataFrame) -> pd.DataFrame:
         frame[status] = (frame["status"] == status).to_numpy(bool)
     frame["lost"] = frame["diverged"] | frame["failed"]
     frame["reached"] = np.where(np.isnan(steps), np.inf, steps)
-    lost = frame["lost"].to_numpy()
+    workload, lost = pd.factorize(frame["workload"])[0], frame["lost"].to_numpy()
     metrics = _metric_columns(frame["metrics"].to_numpy() if "metrics" in frame else ())
     for name, values in metrics.items():
-        has = frame["workload"].isin(frame["workload"][~np.isnan(values)].unique()).to_numpy()
+        has = np.isin(workload, np.unique(workload[~np.isnan(values)]))
         worst = np.inf if name.endswith("loss") else -np.inf
         frame[METRIC + name] = np.where(lost & has, worst, values)
     learned = frame["workload"].isin(_learned(frame)).to_numpy()
