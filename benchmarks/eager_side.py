@@ -55,7 +55,7 @@ def rosenbrock(x: Any) -> Any:
 
 
 def quadratic(x: Any) -> Any:
-    eigenvalues = np.geomspace(1.0, 100.0, len(x)).astype(np.float32)
+    eigenvalues = np.geomspace(1.0, 100.0, x.shape[0]).astype(np.float32)
     return 0.5 * tf.reduce_sum(eigenvalues * tf.square(x))
 
 

@@ -245,8 +245,8 @@ class Jax:
 
     def losses(self) -> np.ndarray:
         if self.work.family == "function":
-            _, best, _ = self.result
-            return np.asarray(best).reshape(self.work.points, self.work.seeds)
+            last = jax.vmap(FUNCTIONS[self.work.workload])(jnp.asarray(np.asarray(self.result[0])))
+            return np.asarray(last).reshape(self.work.points, self.work.seeds)
         params, _ = self.result
         network = next(iter(NETWORKS[self.work.family].values()))
         images, labels = jnp.asarray(self.inputs.images), jnp.asarray(self.inputs.labels)

@@ -136,7 +136,7 @@ class Ours:
             rate: i for i, rate in enumerate(sorted({c.learning_rate for t in self.runs for c in t.cells}))
         }
         for run in self.runs:
-            values = run.metrics["train_loss"] if run.by_metric else run.ledger.best
+            values = run.metrics["train_loss"] if run.by_metric else run.ledger.final
             for cell, value in zip(run.cells, values, strict=True):
                 out[rates[cell.learning_rate], cell.seed] = value
         return out

@@ -60,8 +60,8 @@ class Side(Protocol):
         ...
 
     def losses(self) -> np.ndarray:
-        """[points, seeds] what the runs came to: best loss of a function, last training loss of a network
-        over all training images; NaN for cells that this side did not run."""
+        """[points, seeds] what the runs ended at: the loss of a function, that of a network over all
+        training images; NaN for cells that this side did not run."""
         ...
 
 
