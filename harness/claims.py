@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from .aggregates.evidence import Evidence, much_slower
-from .aggregates.grid import Array, generator_of
+from .aggregates.grid import Array, Cells, generator_of
 from .aggregates.runs import generalisation_gap
 from .aggregates.verdicts import Claim, Part, all_of, any_of
 from .aggregates.words import number, share
@@ -59,7 +59,7 @@ Some = tuple[list[str], list[Part]]  # workloads, and the part of each
 
 
 def claims(
-    cells: pd.DataFrame,
+    cells: Cells,
     curves: pd.DataFrame | None = None,
     *,
     generator: np.random.Generator | None = None,

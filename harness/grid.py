@@ -70,22 +70,21 @@ def _product(spec: StudySpec) -> Iterator[Cell]:
         budget, target, dtype = spec.budget(written), spec.target_of(written), spec.dtype_of(written)
         for chosen in spec.optimizers:
             optimizer = resolve_optimizer(chosen, budget)
-            code = plugin_hash(workload, optimizer)
-            for learning_rate in spec.rates_of(chosen):
-                for seed in spec.seeds:
-                    yield Cell(
-                        workload=workload,
-                        optimizer=optimizer,
-                        learning_rate=learning_rate,
-                        seed=seed,
-                        budget=budget,
-                        target=target,
-                        stop=spec.stop,
-                        dtype=dtype,
-                        code=code,
-                        split=spec.strategy.split,
-                        replicas=replicas,
-                    )
+            rates = spec.rates_of(chosen)
+            first = Cell(
+                workload=workload,
+                optimizer=optimizer,
+                learning_rate=rates[0],
+                seed=spec.seeds[0],
+                budget=budget,
+                target=target,
+                stop=spec.stop,
+                dtype=dtype,
+                code=plugin_hash(workload, optimizer),
+                split=spec.strategy.split,
+                replicas=replicas,
+            )
+            yield from first.siblings(rates, spec.seeds)
 
 
 def _entries(optimizer: Component) -> Iterator[catalog.Entry]:

@@ -12,12 +12,13 @@ import contextlib
 import json
 import os
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
@@ -305,29 +306,44 @@ class Store:
         except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, KeyError, ValueError):
             return None
 
-    def read(self, folder: str, columns: list[str] | None = None) -> tuple[pa.Table, list[str]]:
-        """All rows of a folder, one per cell, and a sentence for each file that was left out.
+    def read(
+        self, folder: str, columns: list[str] | None = None, keys: Sequence[str] | None = None
+    ) -> tuple[pa.Table, list[str]]:
+        """Rows of a folder, one per cell, and a sentence for each file that was left out.
 
         A truncated or foreign file costs its own rows only.
+
+        Args:
+            folder: of `SCHEMAS`.
+            columns: which; all by default.
+            keys: of the rows that are wanted, as ids of cells; all by default. `columns` must hold the key.
         """
         for _ in range(READS - 1):
             try:
-                return self._read(folder, columns, gone_is_an_error=True)
+                return self._read(folder, columns, keys, gone_is_an_error=True)
             except FileNotFoundError:
                 continue  # merged with others between listing and reading: what it became is there now
-        return self._read(folder, columns, gone_is_an_error=False)
+        return self._read(folder, columns, keys, gone_is_an_error=False)
 
     def _read(
-        self, folder: str, columns: list[str] | None, gone_is_an_error: bool
+        self, folder: str, columns: list[str] | None, keys: Sequence[str] | None, gone_is_an_error: bool
     ) -> tuple[pa.Table, list[str]]:
         filesystem, _ = self._place
+        wanted = None if keys is None else pa.array(keys, pa.string())
         schema = SCHEMAS[folder]
         if columns is not None:
             schema = pa.schema([schema.field(c) for c in columns], metadata=schema.metadata)
         tables, problems = [], []
         for path in self.files(folder):
             try:
-                tables.append(_read_file(filesystem, path, columns, folder))
+                table = _read_file(filesystem, path, columns, folder)
+                if wanted is not None:  # file by file, so that what is not wanted is never held together
+                    table = table.filter(
+                        pc.call_function(
+                            "is_in", [table.column(ROW_KEYS[folder])], pc.SetLookupOptions(wanted)
+                        )
+                    )
+                tables.append(table)
             except FileNotFoundError as error:
                 if gone_is_an_error:
                     raise

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 SCHEMA_VERSION = 1
@@ -40,7 +41,10 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def digest(value: Any, size: int = 10) -> str:
+DIGEST_BYTES = 10
+
+
+def digest(value: Any, size: int = DIGEST_BYTES) -> str:
     """Stable hexadecimal hash (BLAKE2b, `size` bytes) of a JSON-able value."""
     return hashlib.blake2b(canonical_json(value).encode(), digest_size=size).hexdigest()
 
@@ -83,7 +87,12 @@ class Component:
         return own + tuple(v for c in self.inner for v in c.traced())
 
 
-@dataclass(frozen=True)
+# Where the two fields that differ between siblings stand in their identity's JSON.
+_RATE, _SEED = "\0learning rate", "\0seed"
+_OF_ONE_CELL = frozenset({"learning_rate", "seed", "cell_id"})
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One run: a workload, an optimizer, a learning rate, a seed, and what else decides the result."""
 
@@ -119,6 +128,33 @@ class Cell:
         if self.split == "batch":
             identity["replicas"] = self.replicas
         return identity
+
+    def siblings(self, rates: Iterable[float], seeds: Iterable[int]) -> Iterator[Cell]:
+        """This cell at every learning rate and seed, in their order.
+
+        The cells are those that `Cell(...)` makes. What they share is hashed once, not once per cell: a
+        study has a million of them.
+        """
+        identity = self.identity() | {"learning_rate": _RATE, "seed": _SEED}
+        head, rest = canonical_json(identity).split(canonical_json(_RATE))
+        middle, tail = rest.split(canonical_json(_SEED))
+        start = hashlib.blake2b(head.encode(), digest_size=DIGEST_BYTES)
+        endings = [(seed, f"{canonical_json(seed)}{tail}".encode()) for seed in seeds]
+        same = [(name, getattr(self, name)) for name in self.__slots__ if name not in _OF_ONE_CELL]
+        make, put = object.__new__, object.__setattr__
+        for rate in rates:
+            begun = start.copy()
+            begun.update(f"{canonical_json(rate)}{middle}".encode())
+            for seed, ending in endings:
+                hashed = begun.copy()
+                hashed.update(ending)
+                cell = make(Cell)
+                for name, value in same:
+                    put(cell, name, value)
+                put(cell, "learning_rate", rate)
+                put(cell, "seed", seed)
+                put(cell, "cell_id", hashed.hexdigest())
+                yield cell
 
     def program_identity(self) -> dict[str, Any]:
         """What decides the compiled program; rates, seeds and float hyperparameters are inputs."""
@@ -182,7 +218,7 @@ class Tile:
     program: Program
     cells: tuple[Cell, ...]
 
-    @property
+    @cached_property
     def tile_id(self) -> str:
         return digest([self.program.key, sorted(c.cell_id for c in self.cells)])
 

@@ -231,7 +231,9 @@ def _race(
             progress=progress,
             cluster=cluster,
         )
-    rows = results.cells()
+    from ..results import REPORTED
+
+    rows = results.cells(REPORTED)
     by_status = {str(k): int(v) for k, v in rows["status"].value_counts().items()}
     folder = shown_path(spec.folder)
     say(f"{cells(len(rows))} in {folder}: {counts(by_status)}")
@@ -241,7 +243,7 @@ def _race(
     page = None
     if report:
         say("writing the report")
-        page = results.report()
+        page = results.report(cells=rows)
     if as_json:
         print_json(
             {

@@ -68,7 +68,7 @@ def _pairs(data: ReportData) -> list[tuple[str, str]]:
 def _present(cells: Frame, column: str) -> list[str]:
     if column not in cells or cells.empty:
         return []
-    return sorted({f"{v:g}" if isinstance(v, float) else str(v) for v in cells[column].dropna()})
+    return sorted({f"{v:g}" if isinstance(v, float) else str(v) for v in cells[column].dropna().unique()})
 
 
 def _some(values: Sequence[str]) -> str:
@@ -146,10 +146,8 @@ def _optimizers(data: ReportData) -> dict[str, Any] | None:
     rows = []
     for label in data.optimizers:
         entry = data.study.get("optimizers", {}).get(label, {})
-        mine = data.cells[data.cells.optimizer == label]
-        rates = sorted(
-            data.study.get("learning_rates", {}).get(label) or mine.learning_rate.dropna().unique()
-        )
+        rates = data.study.get("learning_rates", {}).get(label)
+        rates = sorted(rates or data.cells.learning_rate[data.cells.optimizer == label].dropna().unique())
         grid = f"{number(rates[0])} to {number(rates[-1])}" if rates else "–"
         params = (
             ", ".join(f"{k} = {json.dumps(v)}" for k, v in sorted(entry.get("params", {}).items())) or "none"
@@ -164,8 +162,8 @@ def _workloads(data: ReportData) -> dict[str, Any] | None:
     rows = []
     for label in data.workloads:
         entry = data.study.get("workloads", {}).get(label, {})
-        mine = data.cells[data.cells.workload == label]
-        target = float(mine.target.median()) if "target" in mine else np.nan
+        mine = data.cells.workload == label
+        target = float(data.cells.target[mine].median()) if "target" in data.cells else np.nan
         optimum = entry.get("optimum")
         rows.append(
             [
@@ -174,7 +172,7 @@ def _workloads(data: ReportData) -> dict[str, Any] | None:
                 Number(number(target)),
                 str(entry.get("target_metric", data.metric(label))).replace("_", " "),
                 Number("unknown" if optimum is None else number(float(optimum))),
-                Number(span(list(mine.budget.unique()), "step")),
+                Number(span(list(data.cells.budget[mine].unique()), "step")),
             ]
         )
     caption = "A workload owns its target and its budget; a study may set others."

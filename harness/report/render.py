@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,7 +27,7 @@ DARK_PAGE = (
 
 def render(
     cells: pd.DataFrame,
-    curves: pd.DataFrame | None,
+    curves: pd.DataFrame | Callable[[Sequence[str]], pd.DataFrame] | None,
     contours: pd.DataFrame | None,
     study: Mapping[str, Any],
     out: str | os.PathLike[str],
@@ -39,7 +39,8 @@ def render(
     """Write the report of one study; whatever is missing from the rows is said, not invented.
 
     Args:
-        cells, curves, contours: frames of a results folder (see DESIGN); any may be empty.
+        cells, curves, contours: frames of a results folder (see DESIGN); any may be empty. Curves may also
+            be a function that gets them by the cells' ids.
         study: what `study.json` holds.
         out: folder, made where it is not there; only the report's own files in it are replaced.
         kernels: the profiler's table, shown and stored as it is.

@@ -97,6 +97,14 @@ def test_tidy_curves_name_every_point(results: Any) -> None:
     assert len(tidy) == sum(len(s) for s in results.curves().step)
 
 
+def test_some_curves_are_read_without_the_others(results: Any) -> None:
+    every = results.curves()
+    some = list(every.cell_id[1::2])
+    found = results.curves(some)
+    pd.testing.assert_frame_equal(found, every[1::2].reset_index(drop=True))
+    assert results.curves([]).empty
+
+
 def _row(cells: pd.DataFrame, learning_rate: float, momentum: float) -> Any:
     chosen = cells["optimizer_params"].str.contains(f'"momentum":{momentum}', regex=False)
     found = cells[chosen & np.isclose(cells["learning_rate"], learning_rate)]
