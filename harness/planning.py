@@ -150,6 +150,9 @@ def plan(
             lanes=chosen,
             stride=RecordPlan.of(first.budget, points, MONITOR_STEPS if shape.network else 1).stride,
             stability=stability,
+            split=first.split,
+            replicas=first.replicas,
+            drop_remainder=first.drop_remainder,
         )
         programs[key] = program
         largest = max(largest, shape.lane_bytes * chosen.count)

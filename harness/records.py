@@ -61,9 +61,14 @@ CELLS = pa.schema(
         ("evaluate_seconds", pa.float64()),
         ("worker", pa.string()),
         ("finished_at", pa.timestamp("us", tz="UTC")),
+        ("replicas", pa.int64()),
+        ("split", pa.string()),
+        ("all_reduce_share", pa.float64()),
     ],
     metadata=_METADATA,
 )
+# Columns that files of this schema's version may lack, since they were added to it: null in their rows.
+ADDED = {"cells": {"replicas", "split", "all_reduce_share"}}
 
 CURVE_BASE = ("loss", "gradient_norm", "update_norm")
 CURVE_METRICS = ("validation_loss", "validation_accuracy")
@@ -351,9 +356,16 @@ def _read_file(filesystem: pafs.FileSystem, path: str, columns: list[str] | None
             raise ValueError(f"results schema {found.decode()}, expected {SCHEMA_VERSION}")
         expected = SCHEMAS[folder]
         missing = [n for n in expected.names if n not in file.schema_arrow.names]
-        if missing:
-            raise ValueError(f"lacks the columns {', '.join(missing)}")
-        return file.read(columns=columns, use_threads=False)
+        lost = [n for n in missing if n not in ADDED.get(folder, ())]
+        if lost:
+            raise ValueError(f"lacks the columns {', '.join(lost)}")
+        there = None if columns is None else [c for c in columns if c not in missing]
+        table = file.read(columns=there, use_threads=False)
+        for name in missing if columns is None else [c for c in columns if c in missing]:
+            table = table.append_column(
+                expected.field(name), pa.nulls(table.num_rows, expected.field(name).type)
+            )
+        return table if columns is None else table.select(columns)
 
 
 def _first_of_each(table: pa.Table, key: str) -> pa.Table:

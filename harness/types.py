@@ -98,6 +98,7 @@ class Cell:
     code: str = ""  # hash of the plug-in files that it uses; empty for the catalogue's own
     split: str = "lanes"
     replicas: int = 1  # decides the result only where a batch is split
+    drop_remainder: bool = False  # likewise
     cell_id: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -116,9 +117,7 @@ class Cell:
             "dtype": self.dtype,
             "code": self.code,
         }
-        if self.split == "batch":
-            identity["replicas"] = self.replicas
-        return identity
+        return identity | self._parts()
 
     def program_identity(self) -> dict[str, Any]:
         """What decides the compiled program; rates, seeds and float hyperparameters are inputs."""
@@ -131,9 +130,65 @@ class Cell:
             "dtype": self.dtype,
             "code": self.code,
         }
-        if self.split == "batch":
-            identity["replicas"] = self.replicas
-        return identity
+        return identity | self._parts()
+
+    def _parts(self) -> dict[str, Any]:
+        """How a batch is cut into parts, where it is."""
+        if self.split != "batch":
+            return {}
+        cut = {"drop_remainder": True} if self.drop_remainder else {}
+        return {"replicas": self.replicas} | cut
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a study's programs are spread over devices.
+
+    Args:
+        name: of the `tf.distribute` strategy.
+        split: `lanes` (each replica its own runs) or `batch` (each its part of every batch).
+        replicas: in all; None: one per device.
+        devices: of each process, as `GPU:0`; None: every GPU, else the CPU.
+        drop_remainder: leave out the examples of a batch that make no whole part for every replica.
+        workers: threads, or processes of `multi_worker_mirrored`; None: as many as fit.
+    """
+
+    name: str = "default"
+    split: Literal["lanes", "batch"] = "lanes"
+    replicas: int | None = None
+    devices: tuple[str, ...] | None = None
+    drop_remainder: bool = False
+    workers: int | None = None
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether the strategy has several replicas."""
+        return self.name not in ("default", "one_device")
+
+    @property
+    def processes(self) -> int:
+        """Processes that one split batch runs in."""
+        if self.name != "multi_worker_mirrored":
+            return 1
+        if self.workers is not None:
+            return self.workers
+        return (self.replicas or 1) // max(1, len(self.devices or ()))
+
+    @property
+    def per_process(self) -> int:
+        """Replicas in each process of a split batch."""
+        return max(1, (self.replicas or len(self.devices or ()) or 1) // self.processes)
+
+    def words(self) -> str:
+        """As in "mirrored, 8 replicas, split: batch"."""
+        parts = [self.name]
+        if self.mirrors and self.replicas:
+            parts.append(f"{self.replicas} replicas")
+            if self.split == "batch" and self.processes > 1:
+                parts.append(f"{self.processes} processes")
+        if self.devices:
+            parts.append(", ".join(self.devices) + (" in each process" if self.processes > 1 else ""))
+        return ", ".join([*parts, f"split: {self.split}"])
 
 
 @dataclass(frozen=True)
@@ -159,6 +214,7 @@ class Program:
         lanes: decided once per study and kept in `study.json`, since bits depend on it.
         stride: steps between recorded points.
         stability: whether parameter stability is summed on the device.
+        split, replicas, drop_remainder: as in `Layout`; `replicas` counts where a batch is split.
     """
 
     key: str
@@ -171,6 +227,9 @@ class Program:
     lanes: Lanes
     stride: int
     stability: bool = True
+    split: str = "lanes"
+    replicas: int = 1
+    drop_remainder: bool = False
 
 
 @dataclass(frozen=True)

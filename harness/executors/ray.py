@@ -37,15 +37,10 @@ def prepare(options: ClusterOptions) -> None:
     Raises:
         UsageError: there is no token here, or it was switched off.
     """
-    from harness.runtime import tensorflow
+    from harness.strategies import hands_off
 
     tokens.require(options.insecure, make=options.address == "local")
-    tf = tensorflow()
-    try:
-        # The driver only plans; TensorFlow would take the memory that a worker beside it needs.
-        tf.config.set_visible_devices([], "GPU")
-    except RuntimeError:
-        return  # TensorFlow is in use already, in a notebook: it keeps what it has
+    hands_off()  # the driver only plans
 
 
 def execute(
@@ -71,8 +66,7 @@ def execute(
     setup = Setup(
         address=str(job.store.local or job.store.address),
         study=job.study,
-        strategy=job.strategy,
-        devices=job.devices,
+        layout=job.layout,
         curves=job.curves,
         gather=options.gather,
         fingerprint=fingerprint,
@@ -221,7 +215,9 @@ class Sweep:
         tile = failure.tile
         self.event("tile_failed", tile=tile.tile_id, cells=len(tile.cells), cause=failure.reason)
         provenance: dict[str, Any] = {f"{clock}_seconds": 0.0 for clock in ("compile", "train", "evaluate")}
-        provenance |= {"strategy": self.job.strategy, "device": "", "study": self.job.study}
+        layout = self.job.layout
+        provenance |= {"strategy": layout.name, "replicas": layout.replicas or 1, "split": layout.split}
+        provenance |= {"device": "", "study": self.job.study}
         provenance |= {"worker": "", "lanes": tile.program.lanes.count}
         self.job.store.commit(
             tile.tile_id, rows.failed_table(tile, tile.cells, failure.reason, provenance), None
