@@ -35,10 +35,10 @@ LOSSES = (
 
 
 class Part(NamedTuple):
-    """A replica's rows of a batch, and their share of the rows that are used; nothing where it is 0."""
+    """A replica's rows of a batch: where they begin, how many, and their share of those that are used."""
 
     first: int
-    last: int
+    size: int
     share: float
 
 
@@ -46,15 +46,14 @@ def parts(size: int | None, replicas: int, drop_remainder: bool = False) -> list
     """How a batch is cut: contiguous parts whose sizes differ by one at most, larger ones first.
 
     Args:
-        size: of the batch; None: it cannot be cut, and the first replica has all of it.
+        size: of the batch; None: it is one thing that cannot be cut, and the first replica has it.
         drop_remainder: leave out the last rows that make no whole part for every replica.
     """
-    if size is None:
-        return [Part(0, 0, 1.0 if i == 0 else 0.0) for i in range(replicas)]
-    used = size - size % replicas if drop_remainder else size
+    size = 1 if size is None else size
+    used = size - size % replicas if drop_remainder and size >= replicas else size
     even, rest = divmod(used, replicas)
-    ends = [even * i + min(i, rest) for i in range(replicas + 1)]
-    return [Part(a, b, (b - a) / used) for a, b in zip(ends, ends[1:], strict=False)]
+    sizes = [even + (i < rest) for i in range(replicas)]
+    return [Part(sum(sizes[:i]), n, n / used) for i, n in enumerate(sizes)]
 
 
 class ReplicasDiffer(Exception):
@@ -97,10 +96,9 @@ class BatchLoop:
             PeerLost: another process of the strategy is gone.
             ReplicasDiffer: a defect.
         """
-        if self.loop is None:
-            self._trace(carry, inputs)
+        loop = self.loop if self.loop is not None else self._trace(carry, inputs)
         try:
-            *out, seconds, agree = self.loop(carry, inputs, tf.constant(spans), tf.constant(steps))
+            *out, seconds, agree = loop(carry, inputs, tf.constant(spans), tf.constant(steps))
             self.all_reduce_seconds += float(seconds)
             alike = bool(agree)
         except LOSSES as error:
@@ -111,7 +109,7 @@ class BatchLoop:
             raise ReplicasDiffer("replicas of one run hold different parameters")
         return out
 
-    def _trace(self, carry: Carry, inputs: Inputs) -> None:
+    def _trace(self, carry: Carry, inputs: Inputs) -> Any:
         """Traces both halves of a step here, outside the replicas' threads: names of what XLA compiles then
         depend on the program only, and its cache finds them again."""
 
@@ -119,35 +117,45 @@ class BatchLoop:
             made = tf.function(fn, jit_compile=self.lanes.jit, autograph=False)
             return made.get_concrete_function(*args)
 
-        self.gradients = [
-            compiled(partial(self._weighted, self.parts[self.first + i]), carry, inputs)
-            for i in range(len(self.devices))
-        ]
+        mine = self.parts[self.first : self.first + len(self.devices)]
+        first = tf.constant(0)
+        # Parts of one size share a program: where a part begins is an input.
+        by_size = {
+            part.size: compiled(partial(self._weighted, part.size, part.share), first, carry, inputs)
+            for part in mine
+        }
+        self.gradients = [partial(by_size[part.size], tf.constant(part.first)) for part in mine]
         total = tf.TensorSpec([self.numbers], self.lanes.real)
         self.update = compiled(self._updated, carry, inputs, total)
         self.bits = compiled(_fingerprint, carry.params, carry.state)
         self.distances = compiled(self.lanes.distances, carry, inputs)
         loop = tf.function(self._advance, autograph=False)
         self.loop = loop.get_concrete_function(carry, inputs, tf.constant(0), tf.constant(0))
+        return self.loop
 
     # -- the compiled halves of a step -----------------------------------------------------------------
 
-    def _weighted(self, part: Part, carry: Carry, inputs: Inputs) -> tf.Tensor:
+    def _weighted(self, size: int, share: float, first: tf.Tensor, carry: Carry, inputs: Inputs) -> tf.Tensor:
         """A replica's summand, [lanes × (1 + parameters)]: loss and gradients of its part, by its share."""
         lanes = self.lanes
-        if not part.share:
+        if not size:
             return tf.zeros([self.numbers], lanes.real)
         params = lift.load(carry.params, lanes.trailing)
         if lanes.stochastic:
             batches = lanes.batches(carry, inputs)
             if self.size is not None:
-                batches = tf.nest.map_structure(lambda leaf: leaf[:, part.first : part.last], batches)
+                batches = tf.nest.map_structure(
+                    lambda leaf: tf.ensure_shape(
+                        leaf[:, first : first + size], [leaf.shape[0], size, *leaf.shape[2:]]
+                    ),
+                    batches,
+                )
             loss, gradients = lanes.lifted(lanes.differentiate, [params], batches)
         else:
             loss, gradients = lanes.lifted(lambda p: lanes.differentiate(p, None), [params])
         # One dtype for all: 16-bit gradients are summed in 32 bits.
         flat = [tf.reshape(tf.cast(leaf, lanes.real), [-1]) for leaf in (loss, *tf.nest.flatten(gradients))]
-        return tf.concat(flat, 0) * tf.constant(part.share, lanes.real)
+        return tf.concat(flat, 0) * tf.constant(share, lanes.real)
 
     def _updated(self, carry: Carry, inputs: Inputs, total: tf.Tensor) -> Any:
         """The update of all lanes from the summed gradients: carry, record, and whether any lane goes on."""

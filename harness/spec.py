@@ -222,9 +222,12 @@ def _unfit(strategy: Strategy, workers: int | None) -> str:
     elif batch and not replicas:
         return "multi_worker_mirrored with split: batch needs 'replicas', the number of all workers' together"
     elif batch and replicas and replicas % (workers or devices or 1):
-        return f"{replicas} replicas cannot be shared out evenly over {workers or devices} workers or devices"
+        what = f"{workers} workers" if workers else f"workers of {devices} devices"
+        return f"{replicas} replicas cannot be shared out evenly over {what}"
     elif batch and replicas and workers and devices and replicas != workers * devices:
-        return f"{workers} workers with {devices} devices each make {workers * devices} replicas, not {replicas}"
+        return (
+            f"{workers} workers with {devices} devices each make {workers * devices} replicas, not {replicas}"
+        )
     return ""
 
 

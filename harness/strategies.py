@@ -58,6 +58,8 @@ class Placement:
     @property
     def local(self) -> tuple[str, ...]:
         """Full names of this process's devices: `CPU:0` alone may be another process's."""
+        if self.name == "default":
+            return tuple(f"/device:{d}" for d in self.devices)
         return tuple(self.strategy.extended.worker_devices)
 
     def run(self, fn: Callable[..., Any], *args: Any) -> Any:
@@ -185,6 +187,37 @@ def prepare(layout: Layout) -> list[str]:
     if count and count > len(names):
         raise UsageError(f"{count} replicas need as many devices: TensorFlow sees {', '.join(visible())}")
     return names[:count]
+
+
+def physical_gpus() -> int:
+    """GPUs of this machine, whether this process keeps its hands off them or not."""
+    return len(tensorflow().config.list_physical_devices("GPU"))
+
+
+def gpus_per_process(layout: Layout) -> int:
+    """GPUs for each process of a multi-worker strategy on this machine; 0: they compute on CPUs."""
+    if any(d.startswith("CPU") for d in layout.devices or ()):
+        return 0
+    asked = any(d.startswith("GPU") for d in layout.devices or ())
+    return (layout.per_process if layout.split == "batch" else 1) if asked or physical_gpus() else 0
+
+
+def prepare_processes(layout: Layout) -> None:
+    """What must hold before processes of this machine run a multi-worker strategy.
+
+    Raises:
+        UsageError: more replicas than GPUs, or several replicas of a process on a CPU.
+    """
+    each = gpus_per_process(layout)
+    wanted = each * (layout.processes if layout.split == "batch" else layout.replicas or 1)
+    if wanted > physical_gpus():
+        raise UsageError(
+            f"{wanted} GPUs are needed on this machine: TensorFlow sees {', '.join(visible())}; "
+            "on a cluster, give its --address"
+        )
+    if not each:
+        prepare(layout)
+    hands_off()  # its processes compute, this one only plans
 
 
 def _replicas_here(layout: Layout, on_cpus: bool) -> int | None:

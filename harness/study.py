@@ -124,7 +124,7 @@ class Study:
             Interrupted: Ctrl-C, or `stop` was set.
         """
         from harness.executors import local
-        from harness.strategies import hands_off, prepare
+        from harness.strategies import prepare, prepare_processes
 
         options = ClusterOptions(cluster) if isinstance(cluster, str) else cluster
         if options is not None:
@@ -132,10 +132,8 @@ class Study:
 
             ray.prepare(options)
         layout = self.layout(workers)
-        if layout.name == "multi_worker_mirrored":
-            hands_off()  # its processes compute, this one only plans
-        elif options is None:
-            prepare(layout)
+        if options is None:
+            prepare_processes(layout) if layout.name == "multi_worker_mirrored" else prepare(layout)
         store = Store(str(out or self.spec.folder))
         earlier = self._earlier(store, fresh=fresh, resume=resume)
         done = self._done(store) if earlier else frozenset()
@@ -159,6 +157,10 @@ class Study:
         try:
             if not planned.tiles:
                 outcomes: Iterable[Outcome] = ()
+            elif options is None and layout.name == "multi_worker_mirrored":
+                from harness.executors import processes
+
+                outcomes = processes.execute(planned.tiles, job, stop, fingerprint=self._fingerprint())
             elif options is None:
                 outcomes = local.execute(planned.tiles, job, stop)
             else:

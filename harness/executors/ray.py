@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from harness import rows, tokens
 from harness.executors.local import Job
@@ -21,9 +21,6 @@ from harness.executors.ray_options import ClusterOptions
 from harness.executors.ray_schedule import Call, Failure, Schedule
 from harness.executors.ray_worker import Reply, Rows, Setup, joined, own_versions
 from harness.types import Outcome, Tile, digest
-
-if TYPE_CHECKING:
-    from harness.executors.ray_pool import Loss, Member, Pool
 
 WAIT_SECONDS = 0.5  # for an answer, before looking at the clock and at the user again
 SHORT_CALL = 2.0  # seconds; a worker whose calls are shorter has the next one waiting
@@ -78,15 +75,60 @@ def execute(
     journal = Journal(job.store)
     try:
         with connected(options, job.workers, journal):
-            from harness.executors.ray_pool import Pool
-
-            pool = Pool(setup, options, job.workers, journal)
+            pool = _pool(setup, options, job, journal)
             try:
                 yield from Sweep(tiles, job, options, pool, journal, stop or threading.Event()).run()
             finally:
                 pool.close()
     finally:
         journal.close()
+
+
+def _pool(setup: Setup, options: ClusterOptions, job: Job, journal: Journal) -> Workers:
+    """A worker for each device, or, where a batch is split, one gang that has them all."""
+    layout = job.layout
+    if layout.split == "batch":
+        from harness.executors.ray_gang import gangs
+
+        return gangs(setup, options, layout, journal)
+    from harness.executors.ray_pool import Pool
+
+    return Pool(setup, options, job.workers or (layout.replicas if layout.mirrors else None), journal)
+
+
+class Workers(Protocol):
+    """A pool as the driver's loop wants it; a member has a `name`, what is `warm` there, and its `calls`."""
+
+    gpus: float
+
+    @property
+    def members(self) -> Mapping[str, Any]:
+        """Workers by name."""
+        ...
+
+    def resize(self, useful: int) -> None:
+        """Starts workers that are missing."""
+        ...
+
+    def ready(self) -> Sequence[Any]:
+        """Members that can be given work."""
+        ...
+
+    def send(self, member: Any, number: int, tiles: Sequence[Tile]) -> None:
+        """Gives a member a call."""
+        ...
+
+    def answers(self, wait: float) -> Iterator[Any]:
+        """`(member, number, reply)`, or a loss with `member`, `cause` and `preempted`."""
+        ...
+
+    def lose(self, member: Any, cause: str) -> Any:
+        """Ends a member; returns its loss."""
+        ...
+
+    def close(self) -> None:
+        """Ends them all."""
+        ...
 
 
 class Sweep:
@@ -104,7 +146,7 @@ class Sweep:
         tiles: Sequence[Tile],
         job: Job,
         options: ClusterOptions,
-        pool: Pool,
+        pool: Workers,
         event: Journal,
         stop: threading.Event,
     ):
@@ -149,19 +191,19 @@ class Sweep:
                 if len(member.calls) < depth and (depth == 1 or self._short(member)):
                     self._assign(member, len(ready))
 
-    def _short(self, member: Member) -> bool:
+    def _short(self, member: Any) -> bool:
         calls = [self.schedule.calls[n] for n in member.calls.values()]
         many = len(self.schedule.queue) > 2 * len(self.pool.members)
         return many and all(0 < c.expected < SHORT_CALL for c in calls)
 
-    def _assign(self, member: Member, workers: int) -> None:
+    def _assign(self, member: Any, workers: int) -> None:
         call = self.schedule.assign(member.name, member.warm, time.monotonic(), workers)
         if call is not None:
             # What it will have compiled: the queue asks before the worker can say so.
             member.warm |= {call.tiles[0].program.key}
             self.pool.send(member, call.number, call.tiles)
 
-    def _take(self, member: Member, number: int, reply: Reply) -> Iterator[Outcome]:
+    def _take(self, member: Any, number: int, reply: Reply) -> Iterator[Outcome]:
         """A call's answer: gathered rows are committed, then they count."""
         if reply.rows:
             self._commit(reply.rows)
@@ -193,7 +235,7 @@ class Sweep:
             loss = self.pool.lose(member, f"it was over its time limit of {limit:g} s")
             yield from self._mourn(loss, LIMIT_CHARGE)
 
-    def _mourn(self, loss: Loss, charge: int = 1) -> Iterator[Outcome]:
+    def _mourn(self, loss: Any, charge: int = 1) -> Iterator[Outcome]:
         """A worker is gone: what it had committed counts, the rest runs again or is found guilty."""
         held = [self.schedule.calls[n] for n in self.schedule.by_worker.get(loss.member.name, ())]
         tiles = [tile for call in held for tile in call.tiles]
