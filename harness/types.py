@@ -184,10 +184,10 @@ class Layout:
         parts = [self.name]
         if self.mirrors and self.replicas:
             parts.append(f"{self.replicas} replicas")
-            if self.split == "batch" and self.processes > 1:
-                parts.append(f"{self.processes} processes")
+        if self.split == "batch" and self.processes > 1:
+            parts.append(f"{self.processes} processes")
         if self.devices:
-            parts.append(", ".join(self.devices) + (" in each process" if self.processes > 1 else ""))
+            parts.append("on " + " ".join(self.devices) + (" each" if self.processes > 1 else ""))
         return ", ".join([*parts, f"split: {self.split}"])
 
 
