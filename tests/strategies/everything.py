@@ -1,4 +1,4 @@
-"""The whole catalogue as one problem: every workload's parameters, trained by every optimizer, in one program.
+"""The whole catalogue as one problem: every workload's parameters, trained by every optimizer, at once.
 
 An optimizer sees the parameters of all workloads together, so that what works on norms couples them.
 """
