@@ -63,8 +63,8 @@ def plugin_hash(workload: Component, optimizer: Component) -> str:
 
 def _product(spec: StudySpec) -> Iterator[Cell]:
     # Only a split batch makes the number of replicas part of a result.
-    parts = spec.strategy.replicas or len(spec.strategy.devices or ()) or 1
-    replicas = parts if spec.strategy.split == "batch" else 1
+    split = spec.strategy.split == "batch"
+    replicas = spec.strategy.parts if split else 1
     for written in spec.workloads:
         workload = resolve_workload(spec, written)
         budget, target, dtype = spec.budget(written), spec.target_of(written), spec.dtype_of(written)
@@ -83,6 +83,7 @@ def _product(spec: StudySpec) -> Iterator[Cell]:
                 code=plugin_hash(workload, optimizer),
                 split=spec.strategy.split,
                 replicas=replicas,
+                drop_remainder=split and spec.strategy.drop_remainder,
             )
             yield from first.siblings(rates, spec.seeds)
 

@@ -151,6 +151,9 @@ def plan(
             stride=RecordPlan.of(first.budget, points, MONITOR_STEPS if shape.network else 1).stride,
             stability=stability,
             shared=_shared(group),
+            split=first.split,
+            replicas=first.replicas,
+            drop_remainder=first.drop_remainder,
         )
         programs[key] = program
         largest = max(largest, shape.lane_bytes * chosen.count)

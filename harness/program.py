@@ -84,6 +84,7 @@ class LaneProgram:
         workload: an instance, already in the program's dtype.
         build_optimizer: traced values (scalars, in `Component.traced()` order) → optimizer.
         jit: compile with XLA. Off only where XLA cannot compile the maths.
+        loop: makes what advances this program where it does not do so by itself (a split batch).
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class LaneProgram:
         build_optimizer: Callable[[Sequence[Any] | None], Any],
         *,
         jit: bool = True,
+        loop: Callable[[LaneProgram], Any] | None = None,
     ):
         self.program, self.workload, self.jit = program, workload, jit
         self.lanes: Lanes = program.lanes
@@ -124,6 +126,7 @@ class LaneProgram:
         # Moves values and makes zeros only, so XLA would add compile time and nothing else.
         self._seat = tf.function(self._seat_lanes, autograph=False)
         self._view = tf.function(self._view_lanes, jit_compile=jit, autograph=False)
+        self.loop = loop(self) if loop is not None else None
 
     # -- one run -----------------------------------------------------------------------------------
 
@@ -463,6 +466,8 @@ class LaneProgram:
 
     def advance(self, carry: Carry, inputs: Inputs, spans: int, steps: int) -> Any:
         """One call of the compiled program; see `_advance_lanes`."""
+        if self.loop is not None:
+            return self.loop.advance(carry, inputs, spans, steps)
         if self._concrete is None:
             self._concrete = self._advance.get_concrete_function(
                 carry, inputs, tf.constant(spans), tf.constant(steps)
@@ -481,12 +486,12 @@ class LaneProgram:
         return out[0], out[1][0]
 
     def compile(self, inputs: Inputs) -> None:
-        """Traces and compiles; nothing is stepped.
+        """Traces and compiles; no lane moves, since all are idle.
 
         Raises:
             LiftError: an operation has no vectorised form.
         """
         begin = time.perf_counter()
         with lifting():
-            self.advance(self.empty(), inputs, 0, 0)
+            self.advance(self.empty(), inputs, 1, 1)
         self.compile_seconds = time.perf_counter() - begin

@@ -62,9 +62,13 @@ CELLS = pa.schema(
         ("evaluate_seconds", pa.float64()),
         ("worker", pa.string()),
         ("finished_at", pa.timestamp("us", tz="UTC")),
+        ("replicas", pa.int64()),
+        ("split", pa.string()),
+        ("all_reduce_share", pa.float64()),
     ],
     metadata=_METADATA,
 )
+# Columns that files of this schema's version may lack, since they were added to it: null in their rows.
 
 CURVE_BASE = ("loss", "gradient_norm", "update_norm")
 CURVE_METRICS = ("validation_loss", "validation_accuracy")
@@ -155,6 +159,7 @@ SCHEMAS = {
 }
 # Columns that rows of earlier profiles lack: they are null there, and the profiles stay comparable.
 ADDED = {
+    "cells": frozenset({"replicas", "split", "all_reduce_share"}),
     "kernels": frozenset({"copy_noise", "product_flops", "matmul_gigaflops_per_second", "matmul_share"}),
 }
 ROW_KEYS = {"cells": "cell_id", "curves": "cell_id", "contours": "workload"}  # the others keep every row

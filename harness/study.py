@@ -19,7 +19,16 @@ from harness.planning import Plan, plan
 from harness.records import CONTOURS, Store
 from harness.results import Results
 from harness.spec import StudySpec, build_study, load_study
-from harness.types import SCHEMA_VERSION, Cell, Interrupted, Outcome, Progress, ProgressCallback, UsageError
+from harness.types import (
+    SCHEMA_VERSION,
+    Cell,
+    Interrupted,
+    Layout,
+    Outcome,
+    Progress,
+    ProgressCallback,
+    UsageError,
+)
 
 CONTOUR_POINTS = 121
 
@@ -54,6 +63,18 @@ class Study:
             self._cells = grid.cells(self.spec)
         return self._cells
 
+    def layout(self, workers: int | None = None) -> Layout:
+        """How programs are spread over devices."""
+        chosen = self.spec.strategy
+        return Layout(
+            name=chosen.name,
+            split=chosen.split,
+            replicas=chosen.replicas or (chosen.parts if chosen.split == "batch" else None),
+            devices=tuple(chosen.devices) if chosen.devices else None,
+            drop_remainder=chosen.drop_remainder,
+            workers=workers or self.spec.workers,
+        )
+
     def plan(self, known: dict[str, Any] | None = None, done: frozenset[str] = frozenset()) -> Plan:
         """Programs, lanes and tiles of what is not done. Imports TensorFlow for the parameters' shapes.
 
@@ -61,8 +82,10 @@ class Study:
             known: `programs` of an earlier `study.json`; their lanes are kept.
             done: ids of cells that have rows.
         """
+        from harness.feasibility import require_possible
         from harness.runtime import cpu_count, memory_bytes
 
+        require_possible(self.layout(), self.grid)
         return plan(
             self.grid,
             points=self.spec.record.points,
@@ -101,14 +124,16 @@ class Study:
             Interrupted: Ctrl-C, or `stop` was set.
         """
         from harness.executors import local
-        from harness.strategies import require_supported
+        from harness.strategies import prepare, prepare_processes
 
         options = ClusterOptions(cluster) if isinstance(cluster, str) else cluster
         if options is not None:
             from harness.executors import ray
 
             ray.prepare(options)
-        require_supported(self.spec.strategy.name, self.spec.strategy.split)
+        layout = self.layout(workers)
+        if options is None:
+            prepare_processes(layout) if layout.name == "multi_worker_mirrored" else prepare(layout)
         store = Store(str(out or self.spec.folder))
         earlier = self._earlier(store, fresh=fresh, resume=resume)
         done = self._done(store) if earlier else frozenset()
@@ -124,8 +149,7 @@ class Study:
         job = local.Job(
             store=store,
             study=self.spec.name,
-            strategy=self.spec.strategy.name,
-            devices=tuple(self.spec.strategy.devices) if self.spec.strategy.devices else None,
+            layout=layout,
             workers=workers or self.spec.workers,
             curves=self.spec.record.curves,
             compiling=counters.compiling,
@@ -134,6 +158,10 @@ class Study:
         try:
             if not planned.tiles:
                 outcomes: Iterable[Outcome] = ()
+            elif options is None and layout.name == "multi_worker_mirrored":
+                from harness.executors import processes
+
+                outcomes = processes.execute(planned.tiles, job, stop, fingerprint=self._fingerprint())
             elif options is None:
                 outcomes = local.execute(planned.tiles, job, stop)
             else:

@@ -107,6 +107,7 @@ class Cell:
     code: str = ""  # hash of the plug-in files that it uses; empty for the catalogue's own
     split: str = "lanes"
     replicas: int = 1  # decides the result only where a batch is split
+    drop_remainder: bool = False  # likewise
     cell_id: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -125,9 +126,7 @@ class Cell:
             "dtype": self.dtype,
             "code": self.code,
         }
-        if self.split == "batch":
-            identity["replicas"] = self.replicas
-        return identity
+        return identity | self._parts()
 
     def siblings(self, rates: Iterable[float], seeds: Iterable[int]) -> Iterator[Cell]:
         """This cell at every learning rate and seed, in their order.
@@ -167,9 +166,65 @@ class Cell:
             "dtype": self.dtype,
             "code": self.code,
         }
-        if self.split == "batch":
-            identity["replicas"] = self.replicas
-        return identity
+        return identity | self._parts()
+
+    def _parts(self) -> dict[str, Any]:
+        """How a batch is cut into parts, where it is."""
+        if self.split != "batch":
+            return {}
+        cut = {"drop_remainder": True} if self.drop_remainder else {}
+        return {"replicas": self.replicas} | cut
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a study's programs are spread over devices.
+
+    Args:
+        name: of the `tf.distribute` strategy.
+        split: `lanes` (each replica its own runs) or `batch` (each its part of every batch).
+        replicas: in all; None: one per device.
+        devices: of each process, as `GPU:0`; None: every GPU, else the CPU.
+        drop_remainder: leave out the examples of a batch that make no whole part for every replica.
+        workers: threads, or processes of `multi_worker_mirrored`; None: as many as fit.
+    """
+
+    name: str = "default"
+    split: Literal["lanes", "batch"] = "lanes"
+    replicas: int | None = None
+    devices: tuple[str, ...] | None = None
+    drop_remainder: bool = False
+    workers: int | None = None
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether the strategy has several replicas."""
+        return self.name not in ("default", "one_device")
+
+    @property
+    def processes(self) -> int:
+        """Processes that one split batch runs in."""
+        if self.name != "multi_worker_mirrored":
+            return 1
+        if self.workers is not None:
+            return self.workers
+        return (self.replicas or 1) // max(1, len(self.devices or ()))
+
+    @property
+    def per_process(self) -> int:
+        """Replicas in each process of a split batch."""
+        return max(1, (self.replicas or len(self.devices or ()) or 1) // self.processes)
+
+    def words(self) -> str:
+        """As in "mirrored, 8 replicas, split: batch"."""
+        parts = [self.name]
+        if self.mirrors and self.replicas:
+            parts.append(f"{self.replicas} replicas")
+        if self.split == "batch" and self.processes > 1:
+            parts.append(f"{self.processes} processes")
+        if self.devices:
+            parts.append("on " + " ".join(self.devices) + (" each" if self.processes > 1 else ""))
+        return ", ".join([*parts, f"split: {self.split}"])
 
 
 @dataclass(frozen=True)
@@ -196,6 +251,7 @@ class Program:
         stride: steps between recorded points.
         stability: whether parameter stability is summed on the device.
         shared: per traced hyperparameter, whether all of the study's cells of this program have one value.
+        split, replicas, drop_remainder: as in `Layout`; `replicas` counts where a batch is split.
     """
 
     key: str
@@ -209,6 +265,9 @@ class Program:
     stride: int
     stability: bool = True
     shared: tuple[bool, ...] = ()
+    split: str = "lanes"
+    replicas: int = 1
+    drop_remainder: bool = False
 
 
 @dataclass(frozen=True)

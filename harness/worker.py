@@ -16,6 +16,7 @@ from harness.types import Cell, Lanes, Outcome, Program, RunError, Tile, digest
 
 tf = tensorflow()
 
+from harness.batchsplit import BatchLoop  # noqa: E402
 from harness.evaluation import Evaluator  # noqa: E402
 from harness.program import Inputs, LaneProgram, LiftError  # noqa: E402
 from harness.segments import LADDER  # noqa: E402
@@ -107,13 +108,17 @@ class Programs:
         def build(traced: Sequence[Any] | None) -> Any:
             return catalog.build_optimizer(program.optimizer, traced)
 
+        def split(lanes: LaneProgram) -> BatchLoop:
+            return BatchLoop(lanes, self.placement)
+
+        loop = split if program.split == "batch" else None
         alone = replace(program, lanes=Lanes(1, 1))
         attempts = [(program, True, ""), (alone, True, "ran one lane at a time: {}")]
         attempts.append((alone, False, "ran without XLA, one lane at a time: {}"))
         reason = ""
         for i, (attempt, jit, note) in enumerate(attempts):
             try:
-                compiled = LaneProgram(attempt, workload, build, jit=jit)
+                compiled = LaneProgram(attempt, workload, build, jit=jit, loop=loop)
                 names = [program.key, asdict(attempt.lanes), jit, program.stride, program.shared]
                 with stable_names(digest(names)):
                     self.placement.run(compiled.compile, idle_inputs(compiled))
@@ -211,7 +216,9 @@ class Worker:
 
     def _commit(self, tile: Tile, warm: Warm, compile_seconds: float) -> Outcome:
         run = TileRun(warm, tile.cells, self.programs.placement.run, self.curves, self.stopped)
+        reduced = _all_reduce_seconds(warm)
         run.run()
+        reduced = _all_reduce_seconds(warm) - reduced
         provenance = self._provenance(tile, warm.compiled.lanes.count) | {
             "target_metric": warm.compiled.workload.target_metric,
             "stability": tile.program.stability,
@@ -219,6 +226,8 @@ class Worker:
             "compile_seconds": compile_seconds,
             "train_seconds": run.train_seconds,
             "evaluate_seconds": run.evaluate_seconds,
+            # Of all that the loops took, the waiting for the slowest replica included.
+            "all_reduce_share": reduced / run.train_seconds if warm.compiled.loop is not None else None,
         }
         table = rows.cells_table(tile, run.ledger, run.targets, run.metrics, provenance)
         curves = rows.curves_table(tile, run.record) if run.record is not None else None
@@ -239,6 +248,7 @@ class Worker:
         clocks = {f"{clock}_seconds": 0.0 for clock in ("compile", "train", "evaluate")}
         placement = self.programs.placement
         place = {"strategy": placement.name, "device": placement.device}
+        place |= {"replicas": placement.replicas, "split": placement.split}
         return place | clocks | {"study": self.study, "worker": self.name, "lanes": lanes}
 
     def _isolate(self, tile: Tile, error: BaseException) -> Outcome:
@@ -273,6 +283,12 @@ class Worker:
         self.store.commit(tile.tile_id, table, None)
         counts = {"failed": len(cells)}
         return Outcome(tile.tile_id, counts, 0, 0.0, 0.0, 0.0, self.name, len(cells), reason)
+
+
+def _all_reduce_seconds(warm: Warm) -> float:
+    """Seconds that a program's loops have waited for sums so far; 0 where nothing is summed."""
+    loop = warm.compiled.loop
+    return 0.0 if loop is None else loop.all_reduce_seconds
 
 
 def _joined(tile: Tile, outcomes: Sequence[Outcome]) -> Outcome:

@@ -188,6 +188,7 @@ def _plan(spec: StudySpec, as_json: bool) -> None:
                 "study": spec.name,
                 "out": spec.folder,
                 "spec": spec.resolved(),
+                "strategy": study.layout().words(),
                 "cells": plan.cells,
                 "cell_steps": plan.cell_steps,
                 "programs": len(plan.programs),
@@ -207,6 +208,7 @@ def _plan(spec: StudySpec, as_json: bool) -> None:
     print_table(f"study {spec.name}", header, rows)
     programs, tiles = plural(len(plan.programs), "program"), plural(len(plan.tiles), "tile")
     print(f"{cells(plan.cells)} in {programs} and {tiles}, {plan.cell_steps:,} cell-steps")
+    print(f"strategy: {study.layout().words()}")
     print(f"memory: {size(plan.estimated_bytes)} for the largest program")
     if seconds is not None:
         print(f"time: about {duration(seconds)}")

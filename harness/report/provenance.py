@@ -53,7 +53,7 @@ def _pairs(data: ReportData) -> list[tuple[str, str]]:
         ("Seeds", _run_of([int(s) for s in study.get("seeds", _present(cells, "seed"))])),
         ("Budget", data.budgets() if len(cells) else ""),
         ("Precision", _some(_present(cells, "dtype"))),
-        ("Strategy", _some(_present(cells, "strategy"))),
+        ("Strategy", _strategies(cells)),
         ("Devices", _some(_present(cells, "device"))),
         ("Hardware", _hardware(hardware)),
         ("Versions", ", ".join(f"{k} {v}" for k, v in versions.items())),
@@ -113,6 +113,30 @@ def _clocks(cells: Frame) -> str:
         ", ".join(parts)
         + " of device time, summed over workers; a run's own time is its share of its tile's."
     )
+
+
+def _strategies(cells: Frame) -> str:
+    """Each strategy with its replicas, what it split, and the all-reduce's share of the training time."""
+    said = []
+    for name in _present(cells, "strategy"):
+        mine = cells[cells["strategy"] == name]
+        parts = [name]
+        replicas = [int(float(r)) for r in _present(mine, "replicas")]
+        if replicas and max(replicas) > 1:
+            parts.append(span(sorted(replicas), "replica"))
+        for split in _present(mine, "split"):
+            if split != "lanes" or len(parts) > 1:
+                parts.append(f"split: {split}")
+        if "all_reduce_share" in mine:
+            known = mine[mine["all_reduce_share"].notna() & (mine["train_seconds"] > 0)]
+            if len(known):
+                seconds = known["train_seconds"]
+                share = float((known["all_reduce_share"] * seconds).sum() / seconds.sum())
+                low, high = known["all_reduce_share"].min(), known["all_reduce_share"].max()
+                spread = f" ({low:.0%} to {high:.0%} by tile)" if high - low >= 0.01 else ""
+                parts.append(f"all-reduce {share:.0%} of the training time{spread}")
+        said.append(", ".join(parts))
+    return "; ".join(said)
 
 
 def _lanes(data: ReportData) -> str:

@@ -94,8 +94,8 @@ def test_what_decides_the_result_decides_the_id():
         {"target": 3.0},
         {"stop": "target"},
         {"dtype": "float64"},
-        {"strategy": {"split": "batch", "replicas": 2}},
-        {"strategy": {"split": "batch", "replicas": 4}},
+        {"strategy": {"name": "mirrored", "split": "batch", "replicas": 2}},
+        {"strategy": {"name": "mirrored", "split": "batch", "replicas": 4}},
     ]
     found = [tuple(ids(**change)) for change in changes]
     assert len({tuple(base), *found}) == len(changes) + 1
