@@ -123,6 +123,7 @@ class LaneProgram:
         self.traces = 0
         self._advance = tf.function(self._advance_lanes, jit_compile=jit, autograph=False)
         self._concrete: Any = None
+        self._empty: Carry | None = None
         # Moves values and makes zeros only, so XLA would add compile time and nothing else.
         self._seat = tf.function(self._seat_lanes, autograph=False)
         self._view = tf.function(self._view_lanes, jit_compile=jit, autograph=False)
@@ -166,8 +167,8 @@ class LaneProgram:
         shared = [value.shape.rank == 0 for value in traced]
 
         def with_all(own: Sequence[tf.Tensor], *rest: Nest) -> Nest:
-            own = iter(own)
-            return fn(tuple(v if s else next(own) for v, s in zip(traced, shared, strict=True)), *rest)
+            lane = iter(own)
+            return fn(tuple(v if s else next(lane) for v, s in zip(traced, shared, strict=True)), *rest)
 
         return with_all, [v for v, s in zip(traced, shared, strict=True) if not s]
 
@@ -209,6 +210,12 @@ class LaneProgram:
 
     def empty(self) -> Carry:
         """A carry whose lanes are all idle."""
+        if self._empty is None:
+            with tf.init_scope():
+                self._empty = self._idle()
+        return self._empty
+
+    def _idle(self) -> Carry:
         n, stability = self.lanes.count, self.program.stability
         whole, real = tf.zeros([n], tf.int32), tf.zeros([n], self.real)
         return Carry(
@@ -241,7 +248,7 @@ class LaneProgram:
 
         make, own = self.with_traced(init, inputs.traced)
         state = self.lifted(make, [own, begin])
-        reset = self.empty()._replace(
+        reset = self._idle()._replace(
             params=lift.store(begin, self.trailing),
             state=lift.store(state, self.trailing),
             best=tf.fill([self.lanes.count], tf.constant(np.inf, self.real)),
@@ -339,7 +346,10 @@ class LaneProgram:
         """
         begin, acting = carry.step, carry.live & inputs.go
         groups = self._steps_of_groups(carry)
-        base = tf.reduce_max(tf.where(acting, begin, 0)) if self.lockstep else begin
+        base = begin
+        if self.lockstep:
+            base = tf.reduce_max(tf.where(acting, begin, 0))
+            count = tf.minimum(count, self.program.budget - base + 1)  # at the budget, one observation
         nan = tf.fill([self.lanes.count], tf.constant(np.nan, self.real))
 
         def norm_of_move(_: tf.Tensor, using: Nest) -> tf.Tensor:
@@ -383,12 +393,13 @@ class LaneProgram:
         Where runs begin, the first span is cut at the early steps that are recorded.
 
         Returns:
-            The carry; `points` [strides per call + 1, quantities, lanes], whose last row means nothing;
+            The carry; `points` [strides per call + 2, quantities, lanes], whose last row means nothing;
             `early` [early steps, quantities, lanes] of the call's first span; `displacement` and `spread`
             [lanes].
         """
         self.traces += 1
-        rounds, nowhere = self.plan.rounds, self.strides_per_call
+        # A row for the start of each stride, one for the end of the last, and one for all the rest.
+        rounds, nowhere = self.plan.rounds, self.strides_per_call + 1
         early = () if inputs.given else self.plan.early
         cuts = tf.constant([0, *early, self.plan.span], tf.int32)
         pieces = len(early)  # the first span has one more
@@ -431,6 +442,11 @@ class LaneProgram:
         if self.trailing:
             return self.plan.span
         return max(self.plan.span, -(-SMALL_LOOP_BYTES // (self.lanes.count * self.real.size)))
+
+    @property
+    def ends_by_itself(self) -> bool:
+        """Whether a call that reaches the budget may be asked for one span more, to observe it."""
+        return self.lockstep and not self.monitored and self.loop is None
 
     @property
     def strides_per_call(self) -> int:

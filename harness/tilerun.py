@@ -89,10 +89,10 @@ class TileRun:
         self.seed = np.array([c.seed for c in self.cells], np.int64)
         self.rate = np.array([c.learning_rate for c in self.cells], np.float64)
         count = len(self.program.optimizer.traced())
-        traced = [c.optimizer.traced() for c in self.cells]
+        values = {id(o): o.traced() for o in {id(c.optimizer): c.optimizer for c in self.cells}.values()}
+        traced = [values[id(c.optimizer)] for c in self.cells]
         self.traced = np.array(traced, np.float64).reshape(len(self.cells), count)
-        optimum = self.workload.optimum
-        spaced = np.stack([ladder(v, self.program.target, optimum) for _, v in starts], 1)
+        spaced = np.stack([self.warm.targets(s) for s in seeds], 1)
         self.targets = spaced[:, self.seed_row]  # [LADDER, cells]
         initial = np.array([v for _, v in starts])[self.seed_row]
         self.limit = DIVERGENCE_FACTOR * np.maximum(1.0, np.abs(initial))
@@ -185,8 +185,11 @@ class TileRun:
             rest = int(left[near].min())
             go = near & (left == rest)
             return (go, rest // span, span) if rest >= span else (go, 1, rest)
-        strides = min(int(left[self.live].min()) // stride, self.compiled.strides_per_call)
-        return self.live.copy(), strides * self.plan.rounds, span
+        least = int(left[self.live].min())
+        strides = min(least // stride, self.compiled.strides_per_call)
+        # Where all stand at one step, the call that brings them to their budget also observes them there.
+        last = self.compiled.ends_by_itself and strides * stride == least
+        return self.live.copy(), strides * self.plan.rounds + last, span
 
     def _record(self, go: np.ndarray, live: np.ndarray, step: np.ndarray, points: Any, early: Any) -> None:
         """Keeps the points that a lane observed: up to its step, which is observed only where it ended."""

@@ -92,8 +92,13 @@ class Seats:
         self.fresh[:] = False
         if not self.queue or (wait and (self.cell >= 0).any()):
             return
-        idle = (self.cell.reshape(self.places, self.width) < 0).all(1)
-        for place in np.flatnonzero(idle):
+        idle = np.flatnonzero((self.cell.reshape(self.places, self.width) < 0).all(1))
+        if self.width == 1:  # all at once: a tile has thousands of units of one cell
+            taken = [self.queue.popleft()[0] for _ in range(min(len(idle), len(self.queue)))]
+            self.cell[idle[: len(taken)]] = taken
+            self.fresh[idle[: len(taken)]] = True
+            return
+        for place in idle:
             if not self.queue:
                 break
             unit = self.queue.popleft()

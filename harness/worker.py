@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from harness import catalog, rows
 from harness.records import Store
 from harness.runtime import stable_names, tensorflow
@@ -21,7 +23,7 @@ from harness.evaluation import Evaluator  # noqa: E402
 from harness.program import Inputs, LaneProgram, LiftError  # noqa: E402
 from harness.segments import LADDER  # noqa: E402
 from harness.strategies import Placement  # noqa: E402
-from harness.tilerun import Stopped, TileRun  # noqa: E402
+from harness.tilerun import Stopped, TileRun, ladder  # noqa: E402
 
 WARM_PROGRAMS = 32
 LONGEST = 300  # characters of a failed row's reason
@@ -40,7 +42,15 @@ class Warm:
     compiled: LaneProgram
     evaluator: Evaluator | None
     note: str = ""
-    seeds: dict[int, tuple[Any, float]] = field(default_factory=dict)
+    seeds: dict[int, tuple[Any, float]] = field(default_factory=dict)  # shared by programs of a workload
+    ladders: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def targets(self, seed: int) -> np.ndarray:
+        """The ladder of targets of a seed's runs, [LADDER] float64."""
+        if seed not in self.ladders:
+            program, optimum = self.compiled.program, self.compiled.workload.optimum
+            self.ladders[seed] = ladder(self.start(seed)[1], program.target, optimum)
+        return self.ladders[seed]
 
     def start(self, seed: int) -> tuple[Any, float]:
         """Initial parameters of a seed, and the target metric there."""
@@ -69,6 +79,7 @@ class Programs:
         self.placement, self.compiling = placement, compiling
         self._warm: OrderedDict[str, Warm] = OrderedDict()
         self._evaluators: dict[str, Evaluator] = {}
+        self._starts: dict[str, dict[int, tuple[Any, float]]] = {}  # by workload
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
 
@@ -124,7 +135,8 @@ class Programs:
                     identity += [self.placement.name, self.placement.device]
                 with stable_names(digest(identity)):
                     self.placement.run(compiled.compile, idle_inputs(compiled))
-                return Warm(compiled, self._evaluator(compiled, jit), note.format(reason))
+                starts = self._starts.setdefault(repr(workload), {})
+                return Warm(compiled, self._evaluator(compiled, jit), note.format(reason), starts)
             except (LiftError, ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
                 reason = last_line(error)
                 if i == len(attempts) - 1 or not isinstance(error, LiftError | tf.errors.OpError):
