@@ -61,6 +61,7 @@ CELLS = pa.schema(
         ("evaluate_seconds", pa.float64()),
         ("worker", pa.string()),
         ("finished_at", pa.timestamp("us", tz="UTC")),
+        ("code", pa.string()),
     ],
     metadata=_METADATA,
 )

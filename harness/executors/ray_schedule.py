@@ -3,7 +3,7 @@
 The driver asks `assign` for each worker that is free, and says what came of a call with `done` or `lost`.
 Tiles travel in calls of several, sized by the measured speed so that a call takes seconds; the calls get
 shorter as the work runs out, so that all workers end together. A tile whose worker was lost three times is
-halved until the guilty cell stands alone; only that cell fails.
+halved until the guilty cell stands alone; only a cell that lost three workers all by itself fails.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ ATTEMPTS = 3  # runs of a tile that end with its worker lost, before it is halve
 PREEMPTIONS = 10  # those that Ray itself calls a preemption; beyond, they count as losses
 CULPRITS = 3  # single cells of a program of which none ever ran: the rest of it is not tried
 SHORTEST_CALL = 0.2  # seconds; a call costs the driver about a millisecond
+LONG = 2.0  # times what a call should take: a tile of several rounds of lanes that takes longer is cut
 SHARES = 3  # a call takes at most this share of what is left per worker
-LEAST_LIMIT = 1800.0  # seconds that a call may take where nothing is known, or little is expected
+FIRST_ROUNDS = 2  # of lanes, in the call that a program's speed is measured by
+UNKNOWN_LIMIT = 1800.0  # seconds that a call of a program may take that never ran
+KNOWN_LIMIT = 300.0  # and of one that did, little as may be expected: it may have to compile again
 SLACK = 10.0  # times the expected duration
 
 
@@ -57,7 +60,7 @@ class Schedule:
     Args:
         tiles: what is to run.
         call_seconds: how long a call is meant to take at most.
-        tile_seconds: limit of a call; None: from what is expected.
+        tile_seconds: limit of a tile; None: from what is expected.
     """
 
     def __init__(self, tiles: Iterable[Tile], call_seconds: float = 30.0, tile_seconds: float | None = None):
@@ -68,6 +71,7 @@ class Schedule:
         self.waiting: Counter[str] = Counter()  # cell-steps per program
         self.seconds_per_step: dict[str, float] = {}
         self.losses: Counter[str] = Counter()
+        self.lost_on: dict[str, str] = {}  # a suspect's tile id → the node that it was lost on last
         self.preemptions: Counter[str] = Counter()
         self.ran: set[str] = set()  # programs of which a tile came back
         self.culprits: Counter[str] = Counter()
@@ -83,18 +87,22 @@ class Schedule:
 
     # -- giving out ----------------------------------------------------------------------------------
 
-    def assign(self, worker: str, warm: Collection[str], now: float, workers: int) -> Call | None:
+    def assign(
+        self, worker: str, warm: Collection[str], now: float, workers: int, node: str = "", nodes: int = 1
+    ) -> Call | None:
         """The next call of a worker; None where nothing waits, or what waits must not be queued up.
 
         Args:
             warm: keys of the programs that the worker has compiled.
             workers: how many are there to share what is left.
+            node: where the worker is. nodes: how many have workers: a suspect runs on another one.
         """
         held = self.by_worker.get(worker, [])
         if any(self.calls[number].suspect for number in held):
             return None  # nothing is queued behind a suspect
-        if self.suspects and not held:
-            return self._begin(worker, (self.suspects.pop(),), now, suspect=True)
+        suspect = None if held else self._suspect(node, nodes)
+        if suspect is not None:
+            return self._begin(worker, (suspect,), now, suspect=True)
         first = self.queue.take(warm)
         if first is None:
             return None
@@ -102,24 +110,41 @@ class Schedule:
         self.waiting[first.program.key] -= _steps(first)
         return self._begin(worker, self._bundle(first, workers), None if held else now)
 
+    def _suspect(self, node: str, nodes: int) -> Tile | None:
+        """The next suspect that may run on a node: the last in, unless it was lost there and others are."""
+        for i in reversed(range(len(self.suspects))):
+            if nodes < 2 or not node or self.lost_on.get(self.suspects[i].tile_id) != node:
+                return self.suspects.pop(i)
+        return None
+
     def _cut(self, tile: Tile, workers: int) -> Tile:
-        """The first part of a tile that would keep one worker busy while others have nothing to do."""
-        rounds = -(-len(tile.cells) // tile.program.lanes.count)
-        long = tile.program.key not in self.seconds_per_step or self._seconds(tile) > SHORTEST_CALL
-        if len(self.queue) + len(self.calls) >= workers or rounds < 2 or not long:
+        """The first part of a tile that takes too long, or would keep others idle; the rest waits.
+
+        Whole rounds of lanes: a part of one would take as long as the whole.
+        """
+        lanes = tile.program.lanes.count
+        rounds = -(-len(tile.cells) // lanes)
+        keep, seconds, aim = rounds, self._seconds(tile), self._aim(workers)
+        if tile.program.key in self.seconds_per_step:
+            if seconds > LONG * aim:
+                keep = max(1, int(rounds * aim / seconds))
+        else:
+            if rounds > 2 * FIRST_ROUNDS:
+                keep = FIRST_ROUNDS
+            if len(self.queue) + len(self.calls) < workers:
+                keep = min(keep, -(-rounds // 2))
+        if keep >= rounds:
             return tile
-        # Whole rounds of lanes: a part of one would take as long as the whole.
-        at = -(-rounds // 2) * tile.program.lanes.count
-        self.queue.tiles[tile.program.key].append(Tile(tile.program, tile.cells[at:]))
+        self.queue.tiles[tile.program.key].append(Tile(tile.program, tile.cells[keep * lanes :]))
         self.total += 1
         self.left += 1
-        return Tile(tile.program, tile.cells[:at])
+        return Tile(tile.program, tile.cells[: keep * lanes])
 
     def _bundle(self, first: Tile, workers: int) -> tuple[Tile, ...]:
         """Tiles of one program that take about as long as a call should."""
         if first.program.key not in self.seconds_per_step:
             return (first,)  # one to measure the speed by
-        aim = min(self.call_seconds, max(SHORTEST_CALL, self.seconds_left() / (SHARES * max(1, workers))))
+        aim = self._aim(workers)
         tiles, seconds = [first], self._seconds(first)
         line = self.queue.tiles[first.program.key]
         while line and seconds + self._seconds(line[0]) <= aim:
@@ -128,6 +153,11 @@ class Schedule:
             seconds += self._seconds(tile)
             tiles.append(tile)
         return tuple(tiles)
+
+    def _aim(self, workers: int) -> float:
+        """Seconds that the next call should take: less and less as the work runs out."""
+        share = self.seconds_left() / (SHARES * max(1, workers))
+        return min(self.call_seconds, max(SHORTEST_CALL, share))
 
     def _begin(self, worker: str, tiles: tuple[Tile, ...], now: float | None, suspect: bool = False) -> Call:
         expected = sum(self._seconds(t) for t in tiles)
@@ -154,13 +184,21 @@ class Schedule:
 
     # -- what came of it -----------------------------------------------------------------------------
 
-    def done(self, number: int, outcomes: Sequence[Outcome], now: float) -> None:
-        """A call came back whole."""
+    def done(
+        self, number: int, outcomes: Sequence[Outcome], now: float, seconds: float | None = None
+    ) -> None:
+        """A call came back whole.
+
+        Args:
+            seconds: that it took on the worker, commits and all; None: the sum of the tiles' clocks.
+        """
         call = self._end(number, now)
         key = call.tiles[0].program.key
         self.ran.add(key)
         self.left -= len(call.tiles)
-        seconds = sum(o.train_seconds + o.evaluate_seconds for o in outcomes)
+        if seconds is None:
+            seconds = sum(o.compile_seconds + o.train_seconds + o.evaluate_seconds for o in outcomes)
+        seconds -= sum(o.compile_seconds for o in outcomes)  # which the worker's next call does not pay again
         steps = sum(_steps(t) for t in call.tiles)
         if seconds > 0 and steps:
             new = seconds / steps
@@ -179,6 +217,7 @@ class Schedule:
         committed: Collection[str] | None = None,
         preempted: bool = False,
         charge: int = 1,
+        node: str = "",
     ) -> list[Failure]:
         """A worker is gone; what it held runs again, or is found guilty.
 
@@ -187,6 +226,7 @@ class Schedule:
             committed: ids of tiles whose rows are there all the same (`kept` has been told), so that the
                 first of the others is the one that ran; None: nobody knows.
             charge: by how much this counts; a tile over its time limit counts double.
+            node: where the worker was.
         Returns:
             Cells that will not be tried again.
         """
@@ -200,6 +240,7 @@ class Schedule:
             for tile in reversed(tiles[charged:]):
                 self._requeue(tile)
             for tile in tiles[:charged]:
+                self.lost_on[tile.tile_id] = node
                 failures += self._charge(tile, cause, preempted, charge)
         self.by_worker.pop(worker, None)
         return failures
@@ -214,7 +255,8 @@ class Schedule:
             return self._fail(tile, self.condemned[tile.program.key])
         self.losses[tile.tile_id] += charge
         if self.losses[tile.tile_id] < ATTEMPTS:
-            self.suspects.insert(0, tile)  # whole tiles wait behind parts, and are never bundled again
+            # Whole tiles wait behind parts; neither is ever bundled again.
+            self.suspects.insert(0 if len(tile.cells) > 1 else len(self.suspects), tile)
             return []
         if len(tile.cells) == 1:
             self.culprits[tile.program.key] += 1
@@ -224,11 +266,15 @@ class Schedule:
         return []
 
     def _halve(self, tile: Tile) -> None:
-        """Two parts, each with one attempt of its own before it is halved again."""
+        """Two parts, each with one attempt before it is halved again; a cell alone has all of them.
+
+        An accident that hits an innocent cell just when it is alone must not cost it its row.
+        """
         middle = len(tile.cells) // 2
         parts = [Tile(tile.program, tile.cells[middle:]), Tile(tile.program, tile.cells[:middle])]
         for part in parts:
-            self.losses[part.tile_id] = ATTEMPTS - 1
+            self.losses[part.tile_id] = ATTEMPTS - 1 if len(part.cells) > 1 else 0
+            self.lost_on[part.tile_id] = self.lost_on.get(tile.tile_id, "")
         self.suspects += parts
         self.total += 1
         self.left += 1
@@ -274,8 +320,9 @@ class Schedule:
     def limit(self, call: Call) -> float:
         """Seconds that a call may take."""
         if self.tile_seconds is not None:
-            return self.tile_seconds * len(call.tiles)
-        return max(LEAST_LIMIT, SLACK * call.expected)
+            # Of many short tiles the first may hang: it must not be waited for as for all of them.
+            return min(self.tile_seconds * len(call.tiles), self.tile_seconds + SLACK * call.expected)
+        return max(KNOWN_LIMIT, SLACK * call.expected) if call.expected else UNKNOWN_LIMIT
 
 
 def _steps(tile: Tile) -> int:

@@ -8,6 +8,7 @@ import platform
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -51,12 +52,13 @@ class Setup:
 
 @dataclass(frozen=True)
 class Hello:
-    """A worker, ready: where it is and what it computes on."""
+    """A worker, ready: where it is, what it computes on, and where what it prints goes."""
 
     host: str
     pid: int
     device: str
     node: str = ""
+    log: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,13 @@ class Reply:
     Args:
         outcomes: one per tile.
         warm: keys of the programs that the worker has compiled by now.
+        seconds: that the call took here, commits and all.
         rows: the tiles' tables where the driver gathers.
     """
 
     outcomes: tuple[Outcome, ...]
     warm: frozenset[str]
+    seconds: float
     rows: tuple[Rows, ...] = ()
 
 
@@ -178,9 +182,11 @@ class TileRunner:
 
     def run(self, tiles: Sequence[Tile]) -> Reply:
         """Runs tiles one after the other; each is committed as it ends."""
+        begin = time.perf_counter()
         outcomes = tuple(self.worker.run(self._relocate(tile)) for tile in tiles)
         rows = self.store.take() if isinstance(self.store, Gathered) else ()
-        return Reply(outcomes, frozenset(self.programs.warm_keys()), rows)
+        seconds = time.perf_counter() - begin
+        return Reply(outcomes, frozenset(self.programs.warm_keys()), seconds, rows)
 
     def _store(self, host: str) -> Store:
         if self.setup.gather:
