@@ -28,9 +28,7 @@ Patience = Annotated[
 ]
 TileLimit = Annotated[
     float | None,
-    typer.Option(
-        "--tile-limit", help="Seconds that a tile may take; ten times what is expected by default."
-    ),
+    typer.Option("--tile-limit", help="Seconds that a tile may take; ten times what is expected by default."),
 ]
 
 

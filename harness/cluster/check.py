@@ -75,12 +75,12 @@ def _unfilled(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _schema(config: Mapping[str, Any]) -> Iterator[str]:
     """Against the schema that Ray itself validates with."""
-    from jsonschema import Draft7Validator
-
     spec = find_spec("ray")
     if spec is None or not spec.submodule_search_locations:
         yield "Ray is not installed here, so its schema was not looked at: pip install 'optgrid[cluster]'"
         return
+    from jsonschema import Draft7Validator
+
     schema = Path(next(iter(spec.submodule_search_locations)), "autoscaler", "ray-schema.json")
     errors = Draft7Validator(json.loads(schema.read_text())).iter_errors(dict(config))
     old = [key for key in OLD_KEYS if key in config]

@@ -17,7 +17,7 @@ from harness.executors.local import Job
 from harness.executors.ray_code import parcel
 from harness.executors.ray_connect import connected
 from harness.executors.ray_journal import Journal
-from harness.executors.ray_options import ClusterOptions
+from harness.executors.ray_options import ClusterOptions, require_ray
 from harness.executors.ray_schedule import Call, Failure, Schedule
 from harness.executors.ray_worker import Reply, Rows, Setup, joined, own_versions
 from harness.sentences import plural
@@ -36,10 +36,11 @@ def prepare(options: ClusterOptions) -> None:
     """What must hold before planning: a token, and the driver's hands off the GPUs of its machine.
 
     Raises:
-        UsageError: there is no token here, or it was switched off.
+        UsageError: Ray is not installed, there is no token here, or it was switched off.
     """
     from harness.runtime import tensorflow
 
+    require_ray()
     tokens.require(options.insecure, make=options.address == "local")
     tf = tensorflow()
     try:

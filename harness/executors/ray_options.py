@@ -6,6 +6,7 @@ Nothing here imports Ray, so that the command line can make these options and sh
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from harness.types import UsageError
 
@@ -49,6 +50,15 @@ class ClusterOptions:
             raise UsageError("the patience without workers: more than nothing")
         if self.tile_seconds is not None and self.tile_seconds <= 0:
             raise UsageError("the time limit of a tile: more than nothing")
+
+
+def require_ray() -> None:
+    """Raises UsageError where Ray is not installed: it is an extra."""
+    if find_spec("ray") is None:
+        raise UsageError(
+            "Ray is not installed here, and a cluster needs it: pip install 'optgrid[cluster]' (from a "
+            "checkout: pip install '.[cluster]')"
+        )
 
 
 def _is_host_and_port(address: str) -> bool:

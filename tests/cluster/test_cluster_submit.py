@@ -14,6 +14,7 @@ import yaml
 
 from harness import tokens
 from harness.cli import build
+from harness.cli._cluster import flags_of
 from harness.cluster import parcels, probe
 from harness.cluster import submit as jobs
 from harness.results import Results
@@ -133,13 +134,22 @@ def test_a_head_that_has_only_just_started(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_job_s_command() -> None:
-    line = jobs.entrypoint("~/optgrid-results/a b", gather=True, workers=3, insecure=False)
+    line = jobs.entrypoint("~/optgrid-results/a b", gather=True, flags=["--workers", "3"])
     assert line == (
         "optgrid run study.yaml --address auto --out ~/'optgrid-results/a b' --no-report --gather --workers 3"
     )
-    assert "--out 's3://b/$(id)'" in jobs.entrypoint(
-        "s3://b/$(id)", gather=False, workers=None, insecure=True
-    )
+    assert "--out 's3://b/$(id)'" in jobs.entrypoint("s3://b/$(id)", gather=False, flags=[])
+    flags = flags_of(insecure=True, per_gpu=4, patience=0.5, tile_limit=90.0)
+    assert flags == ["--insecure", "--workers-per-gpu", "4", "--patience", "0.5", "--tile-limit", "90"]
+
+
+def test_a_job_of_the_same_name_must_be_the_same_study() -> None:
+    ours = {"study": "s", "out": "~/optgrid-results/s", "content": "a"}
+    jobs._require_same("optgrid-s-r1", ours, ours)
+    with pytest.raises(UsageError, match=r"makes another study, or other code: .*--name.*ray job stop"):
+        jobs._require_same("optgrid-s-r1", ours | {"content": "b"}, ours)
+    with pytest.raises(UsageError, match="makes rows for s3://there"):
+        jobs._require_same("optgrid-s-r1", ours | {"out": "s3://there"}, ours)
 
 
 def test_results_travel_as_text(tmp_path: Path) -> None:
