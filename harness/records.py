@@ -329,7 +329,7 @@ class Store:
             return schema.empty_table(), problems
         table = pa.concat_tables(tables, promote_options="default")
         key = ROW_KEYS.get(folder)
-        return (table if key is None else _first_of_each(table, key)), problems
+        return (table if key is None else first_of_each(table, key)), problems
 
 
 def _sync(path: str) -> None:
@@ -357,7 +357,7 @@ def _read_file(filesystem: pafs.FileSystem, path: str, columns: list[str] | None
         return file.read(columns=columns, use_threads=False)
 
 
-def _first_of_each(table: pa.Table, key: str) -> pa.Table:
+def first_of_each(table: pa.Table, key: str) -> pa.Table:
     """One row per key: a cell that two overlapping tiles ran is the same row twice."""
     column = table.column(key)
     if len(column.unique()) == len(column):

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,19 @@ class Reply:
 
 def own_versions() -> dict[str, str]:
     """Versions that must be the same on every machine of a run, or rows would differ."""
-    return {"python": platform.python_version().rpartition(".")[0], "tensorflow": version("tensorflow")}
+    python = platform.python_version().rpartition(".")[0]
+    return {"python": python, "tensorflow": version("tensorflow"), "optgrid code": own_code()}
+
+
+@cache
+def own_code() -> str:
+    """A hash of this project's files that decide rows: a checkout that lags behind has the same version."""
+    top = Path(__file__).resolve().parents[2]
+    found = hashlib.sha256()
+    for pattern in ("optimizers/**/*.py", "workloads/**/*.py", "harness/*.py"):
+        for path in sorted(top.glob(pattern)):
+            found.update(path.relative_to(top).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return found.hexdigest()[:12]
 
 
 class Gathered(Store):

@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from harness import tokens
@@ -103,6 +104,9 @@ def test_a_worker_that_sees_other_folders_or_versions_is_turned_away(tmp_path: P
         TileRunner(setup(tmp_path), gpus=0).hello()
     with pytest.raises(RunError, match=r"has tensorflow .*, the driver 1\.0"):
         TileRunner(setup(tmp_path, versions={"tensorflow": "1.0"}), gpus=0).hello()
+    older = own_versions() | {"optgrid code": "0123456789ab"}
+    with pytest.raises(RunError, match=r"has optgrid code .*, the driver 0123456789ab: .*every node"):
+        TileRunner(setup(tmp_path, versions=older), gpus=0).hello()
 
 
 def test_merging_files_loses_no_row_wherever_it_is_cut(tmp_path: Path) -> None:
@@ -119,6 +123,19 @@ def test_merging_files_loses_no_row_wherever_it_is_cut(tmp_path: Path) -> None:
     assert compact(made.store) > 0
     assert rows(made) == before
     assert len(made.store.files("cells")) == len(made.store.files("curves")) == 1
+    assert compact(made.store) == 0
+
+
+def test_a_cell_in_two_files_is_one_row_once_they_are_merged(tmp_path: Path) -> None:
+    made = study(seeds=6, optimizers=["adam"]).run(tmp_path)
+    before = rows(made)
+    table, _ = made.store.read("cells")
+    made.store.commit("other", table.slice(3, 5), made.store.read("curves")[0].slice(0, 2))
+    assert len(made.store.files("cells")) <= FEW
+    assert compact(made.store) > 0
+    assert rows(made) == before
+    files = [Path(path) for path in made.store.files("cells")]
+    assert sum(pq.read_metadata(path).num_rows for path in files) == table.num_rows == 24
     assert compact(made.store) == 0
 
 
