@@ -99,6 +99,24 @@ def test_plug_ins_travel_with_their_neighbours(tmp_path: Path) -> None:
     assert rows(Results(out)) == expected
 
 
+def test_memory_grows_on_a_gpu_before_tensorflow_takes_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness import strategies
+    from harness.executors.ray import ENVIRONMENT
+
+    monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", "false")
+    seen: list[str | None] = []
+    monkeypatch.setattr(
+        strategies,
+        "devices",
+        lambda wanted: seen.append(os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH")) or ["CPU:0"],
+    )
+    runner = TileRunner(setup(tmp_path, gather=True, environment=ENVIRONMENT), gpus=0)
+    assert runner.hello().device == "CPU:0"
+    assert seen == ["true"]
+
+
 def test_a_worker_that_sees_other_folders_or_versions_is_turned_away(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"does not see the results folder .* or --gather"):
         TileRunner(setup(tmp_path), gpus=0).hello()
