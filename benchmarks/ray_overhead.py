@@ -29,7 +29,7 @@ from harness.executors.ray_options import ClusterOptions
 from harness.executors.ray_schedule import Schedule
 from harness.types import Cell, Component, Lanes, Outcome, Program, Tile
 
-LANES = 4
+LANES, COMPILE_SECONDS = 4, 3.0
 LANES_OF_WORK, TILES_OF_WORK = 64, 24
 
 
@@ -92,6 +92,7 @@ def schedule(cells: int, workers: int, per_tile: int, seed: int = 0) -> dict[str
     plan, own = Schedule(tiles), 0.0
     warm: dict[int, set[str]] = {w: set() for w in range(workers)}
     ends: list[tuple[float, int, int, float]] = []
+    fresh: dict[int, float] = {}  # seconds that a call compiled for
     free, now, busy, losses = list(range(workers)), 0.0, 0.0, 0
     while plan.left:
         begin = time.perf_counter()
@@ -104,7 +105,8 @@ def schedule(cells: int, workers: int, per_tile: int, seed: int = 0) -> dict[str
                 idle.append(w)
                 continue
             key = call.tiles[0].program.key
-            took = 0.0 if key in warm[w] else 3.0
+            took = 0.0 if key in warm[w] else COMPILE_SECONDS
+            fresh[call.number] = took
             warm[w].add(key)
             # A tile takes 2 s; one in fifty takes three times as long.
             took += sum(rng.uniform(1.8, 2.2) * (3 if rng.random() < 0.02 else 1) for _ in call.tiles)
@@ -118,8 +120,10 @@ def schedule(cells: int, workers: int, per_tile: int, seed: int = 0) -> dict[str
             warm[w].clear()
             losses += 1
         else:
-            share = took / len(held)
-            plan.done(number, [_outcome(t, share) for t in held], now)
+            compiled = fresh.pop(number, 0.0)
+            share = (took - compiled) / len(held)
+            outcomes = [_outcome(t, share, compiled if i == 0 else 0.0) for i, t in enumerate(held)]
+            plan.done(number, outcomes, now)
         own += time.perf_counter() - begin
         busy += took
     return {
@@ -134,8 +138,8 @@ def schedule(cells: int, workers: int, per_tile: int, seed: int = 0) -> dict[str
     }
 
 
-def _outcome(tile: Tile, seconds: float) -> Outcome:
-    return Outcome("", {"budget": len(tile.cells)}, 0, 0.0, seconds, 0.0, "", len(tile.cells))
+def _outcome(tile: Tile, seconds: float, compiling: float) -> Outcome:
+    return Outcome("", {"budget": len(tile.cells)}, 0, compiling, seconds, 0.0, "", len(tile.cells))
 
 
 def speedup(rounds: int) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def details(progress: Progress, speed: Speed, now: float) -> list[str]:
         rate = speed.cells_per_second
         parts.append(f"{rate:,.0f} cells/s" if rate >= 10 else f"{rate:.2g} cells/s")
     if speed.steps_per_second:
-        parts.append(f"{speed.steps_per_second:.2g} cell-steps/s")
+        parts.append(f"{_large(speed.steps_per_second)} cell-steps/s")
     left = speed.seconds_left(progress, now)
     if left is not None and progress.cells_done < progress.cells_total:
         parts.append(f"{duration(left)} left")
@@ -91,6 +91,11 @@ def details(progress: Progress, speed: Speed, now: float) -> list[str]:
     if progress.message:
         parts.append(progress.message)
     return parts
+
+
+def _large(number: float) -> str:
+    """`590`, `12,000`, `250 million`."""
+    return f"{number / 1e6:,.3g} million" if number >= 1e6 else f"{number:,.0f}"
 
 
 class PlainView:

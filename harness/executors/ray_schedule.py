@@ -69,7 +69,9 @@ class Schedule:
         self.call_seconds, self.tile_seconds = call_seconds, tile_seconds
         self.suspects: list[Tile] = []  # last in, first out: the smallest part first
         self.waiting: Counter[str] = Counter()  # cell-steps per program
+        self.busy: Counter[str] = Counter()  # calls in flight per program
         self.seconds_per_step: dict[str, float] = {}
+        self.compile_seconds: dict[str, float] = {}  # the longest that a worker took
         self.losses: Counter[str] = Counter()
         self.lost_on: dict[str, str] = {}  # a suspect's tile id → the node that it was lost on last
         self.preemptions: Counter[str] = Counter()
@@ -103,12 +105,19 @@ class Schedule:
         suspect = None if held else self._suspect(node, nodes)
         if suspect is not None:
             return self._begin(worker, (suspect,), now, suspect=True)
-        first = self.queue.take(warm)
+        first = self.queue.take(warm, self._worth)
         if first is None:
             return None
         first = self._cut(first, workers)
         self.waiting[first.program.key] -= _steps(first)
         return self._begin(worker, self._bundle(first, workers), None if held else now)
+
+    def _worth(self, key: str) -> bool:
+        """Whether those who run a program would need longer for its rest than compiling it takes."""
+        busy, speed = self.busy[key], self.seconds_per_step.get(key)
+        if not busy or speed is None:
+            return True
+        return speed * self.waiting[key] / busy > self.compile_seconds.get(key, 0.0)
 
     def _suspect(self, node: str, nodes: int) -> Tile | None:
         """The next suspect that may run on a node: the last in, unless it was lost there and others are."""
@@ -135,7 +144,7 @@ class Schedule:
                 keep = min(keep, -(-rounds // 2))
         if keep >= rounds:
             return tile
-        self.queue.tiles[tile.program.key].append(Tile(tile.program, tile.cells[keep * lanes :]))
+        self.queue.add(Tile(tile.program, tile.cells[keep * lanes :]))
         self.total += 1
         self.left += 1
         return Tile(tile.program, tile.cells[: keep * lanes])
@@ -146,9 +155,9 @@ class Schedule:
             return (first,)  # one to measure the speed by
         aim = self._aim(workers)
         tiles, seconds = [first], self._seconds(first)
-        line = self.queue.tiles[first.program.key]
-        while line and seconds + self._seconds(line[0]) <= aim:
-            tile = line.popleft()
+        key = first.program.key
+        while (line := self.queue.tiles.get(key)) and seconds + self._seconds(line[0]) <= aim:
+            tile = self.queue.next_of(key)
             self.waiting[tile.program.key] -= _steps(tile)
             seconds += self._seconds(tile)
             tiles.append(tile)
@@ -163,6 +172,7 @@ class Schedule:
         expected = sum(self._seconds(t) for t in tiles)
         call = Call(next(self._numbers), worker, tiles, expected, now, suspect)
         self.calls[call.number] = call
+        self.busy[tiles[0].program.key] += 1
         self.by_worker.setdefault(worker, []).append(call.number)
         return call
 
@@ -196,9 +206,11 @@ class Schedule:
         key = call.tiles[0].program.key
         self.ran.add(key)
         self.left -= len(call.tiles)
+        compiling = sum(o.compile_seconds for o in outcomes)
+        self.compile_seconds[key] = max(compiling, self.compile_seconds.get(key, 0.0))
         if seconds is None:
-            seconds = sum(o.compile_seconds + o.train_seconds + o.evaluate_seconds for o in outcomes)
-        seconds -= sum(o.compile_seconds for o in outcomes)  # which the worker's next call does not pay again
+            seconds = compiling + sum(o.train_seconds + o.evaluate_seconds for o in outcomes)
+        seconds -= compiling  # which the worker's next call does not pay again
         steps = sum(_steps(t) for t in call.tiles)
         if seconds > 0 and steps:
             new = seconds / steps
@@ -307,6 +319,7 @@ class Schedule:
     def _end(self, number: int, now: float) -> Call:
         """Takes a call from its worker; the one behind it begins."""
         call = self.calls.pop(number)
+        self.busy[call.tiles[0].program.key] -= 1
         held = self.by_worker[call.worker]
         held.remove(number)
         if held and self.calls[held[0]].begun is None:

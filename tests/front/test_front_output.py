@@ -55,7 +55,7 @@ def test_details_say_what_there_is_to_say():
         "at target 1,200",
         "diverged 3",
         "121 cells/s",
-        "5e+05 cell-steps/s",
+        "500,000 cell-steps/s",
         "7 s left",
     ]
     busy = Progress(2000, 2000, {"failed": 2}, compiling=3, retries=1, message="halved a tile")
