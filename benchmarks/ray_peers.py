@@ -99,7 +99,7 @@ def _write(cells: list[tuple[str, float, int]], found: list[tuple[float, float, 
 def tasks(cells: int, out: Path) -> None:
     import ray
 
-    ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 
     @ray.remote
     def task(optimizer: str, rate: float, seed: int) -> tuple[float, float, int]:
@@ -115,7 +115,7 @@ def tune(cells: int, out: Path) -> None:
     import ray
     from ray import tune as rt
 
-    ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 
     class Trial(rt.Trainable):
         def setup(self, config: dict[str, Any]) -> None:

@@ -59,6 +59,11 @@ class Remote:
                 "the cluster asks for no token: whoever reaches it can run code on it; start it with "
                 f"{tokens.MODE}=token, or say --insecure"
             )
+        if refused(self.address):
+            raise RunError(
+                f"the cluster at {self.address} asks for another token than the one here: copy its head's "
+                f"~/.ray/auth_token to {tokens.token_path()} (mode 600)"
+            )
         from ray.job_submission import JobSubmissionClient
 
         logging.getLogger("ray").setLevel(logging.ERROR)  # it tells of every file that it sends
@@ -85,6 +90,19 @@ def dashboard_mode(address: str) -> str:
             f"no cluster answers at {address} ({type(error).__name__}): is the tunnel up? "
             "ssh -N -L 8265:127.0.0.1:8265 USER@HEAD"
         ) from error
+
+
+def refused(address: str) -> bool:
+    """Whether the dashboard turns away this machine's token."""
+    import requests
+
+    token = tokens.find_token()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        answer = requests.get(f"{address.rstrip('/')}/api/version", headers=headers, timeout=20)
+    except requests.RequestException:
+        return False  # who is not there is told apart elsewhere
+    return answer.status_code in (401, 403)
 
 
 def submit(

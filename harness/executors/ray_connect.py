@@ -81,6 +81,7 @@ def _connect(ray: Any, address: str, workers: int | None) -> None:
     try:
         if address == "local":
             ray.init(
+                address="local",  # left out, it would join whatever cluster was started here last
                 num_cpus=workers,
                 include_dashboard=False,
                 object_store_memory=256 * 2**20,

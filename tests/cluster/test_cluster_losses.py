@@ -48,10 +48,19 @@ def test_fans_out_with_few_compiles(cluster: Any, tmp_path: Path, expected: Any)
     add_node(cluster, gpus=1)
     made = study().run(tmp_path, cluster=options(cluster, gpus=1))
     assert rows(made) == expected
+    assert set(made.cells()["code"].str.len()) == {64}  # the hash of the plug-in that travelled
+    assert all(Path(line["log"]).is_file() for line in journal(tmp_path, "worker_ready"))
     assert made.cells()["worker"].nunique() == 2
     compiled = [line for line in journal(tmp_path, "tile_done") if line["compile_seconds"] > 0]
     assert 2 <= len(compiled) <= 2 * 2
     assert journal(tmp_path, "begin")[0]["gpus_per_worker"] == 1
+
+
+def test_processes_of_this_machine_join_no_cluster_that_runs(
+    cluster: Any, tmp_path: Path, expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)  # has no cores: nothing would ever run there
+    assert rows(study().run(tmp_path, workers=2, cluster="local")) == expected
 
 
 def test_rows_come_back_to_the_driver(cluster: Any, tmp_path: Path, expected: Any) -> None:

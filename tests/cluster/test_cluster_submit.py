@@ -108,6 +108,9 @@ def test_a_token_that_is_not_the_heads(head: Any, tmp_path: Path, monkeypatch: p
 
     answer = requests.post(f"{head[0]}/api/jobs/", json={"entrypoint": "id"}, timeout=20)
     assert answer.status_code == 401
+    monkeypatch.setenv(tokens.TOKEN, "another")
+    with pytest.raises(RunError, match=r"asks for another token .*auth_token"):
+        jobs.Remote(head[0]).client()
 
 
 def test_nobody_there_is_a_sentence(tmp_path: Path) -> None:
