@@ -50,6 +50,16 @@ def problems(path: Path) -> list[str]:
     return [*_unfilled(config), *found, *_versions(config)]
 
 
+def worker_types(path: Path) -> list[str]:
+    """Types of workers that a launcher's file declares for an autoscaler; none for provider `local`."""
+    config = _read(path)
+    types = config.get("available_node_types") or {}
+    head = config.get("head_node_type")
+    return [
+        str(name) for name, kind in types.items() if name != head and (kind or {}).get("max_workers") != 0
+    ]
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(path.read_text())

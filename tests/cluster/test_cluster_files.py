@@ -41,6 +41,10 @@ def test_ours_are_right_once_they_are_filled_in(path: Path, tmp_path: Path) -> N
     assert check.problems(filled(path, tmp_path)) == []
 
 
+def test_which_types_of_workers_a_file_declares() -> None:
+    assert [check.worker_types(path) for path in LAUNCHER] == [[], ["gpu_spot"], ["gpu_spot"]]
+
+
 def test_three_values_make_the_local_cluster(tmp_path: Path) -> None:
     assert len(check.problems(LAUNCHER[0])) == 3
 

@@ -165,3 +165,21 @@ def test_results_travel_as_text(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="did not come over whole"):
         parcels.unpack(text[:-200], tmp_path / "in")
     assert tokens.find_token() not in text
+
+
+def test_what_is_wrong_with_a_kind_of_node() -> None:
+    mine = {"python": "3.11.7", "ray": "2.60.0"}
+    good = {"cpus": 8.0, "gpus": 2.0, "seen": 2, "host": "h", "tensorflow": "2.21.0", **mine}
+    assert probe.judged(good, mine) == []
+    assert probe.judged(good | {"python": "3.11.9"}, mine) == []
+    assert "have python 3.10, this machine 3.11" in probe.judged(good | {"python": "3.10.2"}, mine)[0]
+    assert "have ray 2.9.0, this machine 2.60.0" in probe.judged(good | {"ray": "2.9.0"}, mine)[0]
+    assert "TensorFlow sees 1 of the 2 GPUs" in probe.judged(good | {"seen": 1}, mine)[0]
+    assert probe.judged({"cpus": 8.0, "gpus": 2.0, "problem": "gone"}, mine) == [
+        "nodes with 8 CPU and 2 GPU: gone"
+    ]
+
+
+def test_types_of_workers_that_no_node_is_of_yet() -> None:
+    assert probe.unasked([], 1) == probe.unasked(["gpu"], 1) == []
+    assert "0 of the 1 types of workers (gpu_spot) are up" in probe.unasked(["gpu_spot"], 0)[0]
