@@ -14,18 +14,14 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from harness.executors.queueing import TileQueue
+from harness.executors.ray_pace import Pace, limit_of, steps_of
 from harness.types import Outcome, Program, Tile
 
 ATTEMPTS = 3  # runs of a tile that end with its worker lost, before it is halved
 PREEMPTIONS = 10  # those that Ray itself calls a preemption; beyond, they count as losses
 CULPRITS = 3  # single cells of a program of which none ever ran: the rest of it is not tried
-SHORTEST_CALL = 0.2  # seconds; a call costs the driver about a millisecond
 LONG = 2.0  # times what a call should take: a tile of several rounds of lanes that takes longer is cut
-SHARES = 3  # a call takes at most this share of what is left per worker
 FIRST_ROUNDS = 2  # of lanes, in the call that a program's speed is measured by
-UNKNOWN_LIMIT = 1800.0  # seconds that a call of a program may take that never ran
-KNOWN_LIMIT = 300.0  # and of one that did, little as may be expected: it may have to compile again
-SLACK = 10.0  # times the expected duration
 
 
 @dataclass(frozen=True)
@@ -66,12 +62,10 @@ class Schedule:
     def __init__(self, tiles: Iterable[Tile], call_seconds: float = 30.0, tile_seconds: float | None = None):
         tiles = list(tiles)
         self.queue = TileQueue(tiles)
-        self.call_seconds, self.tile_seconds = call_seconds, tile_seconds
+        self.pace, self.tile_seconds = Pace(call_seconds), tile_seconds
         self.suspects: list[Tile] = []  # last in, first out: the smallest part first
         self.waiting: Counter[str] = Counter()  # cell-steps per program
         self.busy: Counter[str] = Counter()  # calls in flight per program
-        self.seconds_per_step: dict[str, float] = {}
-        self.compile_seconds: dict[str, float] = {}  # the longest that a worker took
         self.losses: Counter[str] = Counter()
         self.lost_on: dict[str, str] = {}  # a suspect's tile id → the node that it was lost on last
         self.preemptions: Counter[str] = Counter()
@@ -85,7 +79,7 @@ class Schedule:
         self.retries = 0
         self._numbers = itertools.count()
         for tile in tiles:
-            self.waiting[tile.program.key] += _steps(tile)
+            self.waiting[tile.program.key] += steps_of(tile)
 
     # -- giving out ----------------------------------------------------------------------------------
 
@@ -109,15 +103,13 @@ class Schedule:
         if first is None:
             return None
         first = self._cut(first, workers)
-        self.waiting[first.program.key] -= _steps(first)
+        self.waiting[first.program.key] -= steps_of(first)
         return self._begin(worker, self._bundle(first, workers), None if held else now)
 
     def _worth(self, key: str) -> bool:
         """Whether those who run a program would need longer for its rest than compiling it takes."""
-        busy, speed = self.busy[key], self.seconds_per_step.get(key)
-        if not busy or speed is None:
-            return True
-        return speed * self.waiting[key] / busy > self.compile_seconds.get(key, 0.0)
+        busy = self.busy[key]
+        return not busy or self.pace.rest_takes_longer(key, self.waiting[key], busy)
 
     def _suspect(self, node: str, nodes: int) -> Tile | None:
         """The next suspect that may run on a node: the last in, unless it was lost there and others are."""
@@ -133,8 +125,8 @@ class Schedule:
         """
         lanes = tile.program.lanes.count
         rounds = -(-len(tile.cells) // lanes)
-        keep, seconds, aim = rounds, self._seconds(tile), self._aim(workers)
-        if tile.program.key in self.seconds_per_step:
+        keep, seconds, aim = rounds, self.pace.seconds(tile), self.pace.aim(self.waiting, workers)
+        if self.pace.knows(tile.program.key):
             if seconds > LONG * aim:
                 keep = max(1, int(rounds * aim / seconds))
         else:
@@ -151,41 +143,25 @@ class Schedule:
 
     def _bundle(self, first: Tile, workers: int) -> tuple[Tile, ...]:
         """Tiles of one program that take about as long as a call should."""
-        if first.program.key not in self.seconds_per_step:
+        if not self.pace.knows(first.program.key):
             return (first,)  # one to measure the speed by
-        aim = self._aim(workers)
-        tiles, seconds = [first], self._seconds(first)
+        aim = self.pace.aim(self.waiting, workers)
+        tiles, seconds = [first], self.pace.seconds(first)
         key = first.program.key
-        while (line := self.queue.tiles.get(key)) and seconds + self._seconds(line[0]) <= aim:
+        while (line := self.queue.tiles.get(key)) and seconds + self.pace.seconds(line[0]) <= aim:
             tile = self.queue.next_of(key)
-            self.waiting[tile.program.key] -= _steps(tile)
-            seconds += self._seconds(tile)
+            self.waiting[tile.program.key] -= steps_of(tile)
+            seconds += self.pace.seconds(tile)
             tiles.append(tile)
         return tuple(tiles)
 
-    def _aim(self, workers: int) -> float:
-        """Seconds that the next call should take: less and less as the work runs out."""
-        share = self.seconds_left() / (SHARES * max(1, workers))
-        return min(self.call_seconds, max(SHORTEST_CALL, share))
-
     def _begin(self, worker: str, tiles: tuple[Tile, ...], now: float | None, suspect: bool = False) -> Call:
-        expected = sum(self._seconds(t) for t in tiles)
+        expected = sum(self.pace.seconds(t) for t in tiles)
         call = Call(next(self._numbers), worker, tiles, expected, now, suspect)
         self.calls[call.number] = call
         self.busy[tiles[0].program.key] += 1
         self.by_worker.setdefault(worker, []).append(call.number)
         return call
-
-    def _seconds(self, tile: Tile) -> float:
-        return self.seconds_per_step.get(tile.program.key, 0.0) * _steps(tile)
-
-    def seconds_left(self) -> float:
-        """Worker-seconds of what waits, by the speeds so far; what was never measured counts as the mean."""
-        known = self.seconds_per_step
-        if not known:
-            return 0.0
-        mean = sum(known.values()) / len(known)
-        return sum(steps * known.get(key, mean) for key, steps in self.waiting.items())
 
     @property
     def idle(self) -> bool:
@@ -207,14 +183,9 @@ class Schedule:
         self.ran.add(key)
         self.left -= len(call.tiles)
         compiling = sum(o.compile_seconds for o in outcomes)
-        self.compile_seconds[key] = max(compiling, self.compile_seconds.get(key, 0.0))
         if seconds is None:
             seconds = compiling + sum(o.train_seconds + o.evaluate_seconds for o in outcomes)
-        seconds -= compiling  # which the worker's next call does not pay again
-        steps = sum(_steps(t) for t in call.tiles)
-        if seconds > 0 and steps:
-            new = seconds / steps
-            self.seconds_per_step[key] = (new + self.seconds_per_step.get(key, new)) / 2
+        self.pace.learn(key, sum(map(steps_of, call.tiles)), seconds, compiling)
 
     def kept(self, tile: Tile) -> None:
         """A tile of a lost call turned out to be committed."""
@@ -314,7 +285,7 @@ class Schedule:
             self.suspects.append(tile)
             return
         self.queue.put_back(tile)
-        self.waiting[tile.program.key] += _steps(tile)
+        self.waiting[tile.program.key] += steps_of(tile)
 
     def _end(self, number: int, now: float) -> Call:
         """Takes a call from its worker; the one behind it begins."""
@@ -332,11 +303,4 @@ class Schedule:
 
     def limit(self, call: Call) -> float:
         """Seconds that a call may take."""
-        if self.tile_seconds is not None:
-            # Of many short tiles the first may hang: it must not be waited for as for all of them.
-            return min(self.tile_seconds * len(call.tiles), self.tile_seconds + SLACK * call.expected)
-        return max(KNOWN_LIMIT, SLACK * call.expected) if call.expected else UNKNOWN_LIMIT
-
-
-def _steps(tile: Tile) -> int:
-    return tile.program.budget * len(tile.cells)
+        return limit_of(len(call.tiles), call.expected, self.tile_seconds)
