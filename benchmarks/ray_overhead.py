@@ -189,7 +189,7 @@ def main() -> None:
     elif given.what == "speedup":
         found = speedup(given.rounds)
     else:
-        sizes = [given.cells // 16, given.cells // 4, given.cells]
+        sizes = [given.cells // 2, given.cells, 2 * given.cells]
         found = [schedule(n, 1000, per_tile=16) for n in sizes]
     print(json.dumps(found, indent=1))
 
