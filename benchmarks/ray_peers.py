@@ -132,6 +132,12 @@ def tune(cells: int, out: Path) -> None:
             final, best, hit = one_run(optimizer)(rate, seed)
             return {"final_loss": final, "best_loss": best, "hit": hit, "done": True}
 
+        def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+            return {}  # nothing is kept of a trial but its result
+
+        def load_checkpoint(self, checkpoint: Any) -> None:
+            pass
+
     wanted = grid(cells)
     tuner = rt.Tuner(
         Trial,
