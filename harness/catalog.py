@@ -154,7 +154,7 @@ def load(entry: Entry) -> type:
     """
     try:
         module = _module(entry)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         why = f"{type(error).__name__}: {error}"
         raise UsageError(f"cannot import '{entry.name}' from '{entry.path}': {why}") from error
     found = getattr(module, entry.class_name, None)
@@ -208,7 +208,7 @@ def _construct(entry: Entry, label: str, arguments: Mapping[str, Any]) -> Any:
     made = load(entry)
     try:
         return made(**fixed)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise UsageError(f"cannot make '{label}': {kind}{error}") from error
 
@@ -268,7 +268,7 @@ def _entry(kind: Kind, name: str, path: Path, module: str, class_name: str, *, b
     if missing and found.complete:
         raise UsageError(
             f"class '{class_name}' in '{path}' is not {article(family)}: "
-            f"it has no method {listing(missing, 'and')}"
+            f"it has no {'method' if len(missing) == 1 else 'methods'} {listing(missing, 'and')}"
         )
     doc = found.doc.strip()
     summary = doc.split("\n", 1)[0].strip() or source.module_summary(path)

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from .aggregates.evidence import Evidence, much_slower
-from .aggregates.grid import Array, generator_of
+from .aggregates.grid import Array, Cells, generator_of
 from .aggregates.runs import generalisation_gap
 from .aggregates.verdicts import Claim, Part, all_of, any_of
 from .aggregates.words import number, share
@@ -53,13 +53,13 @@ STATEMENTS = {
     "adam_generalises_worse": "Adam may generalise worse.",
     "adam_needs_tuning": "Adam needs tuning on some problems.",
 }
-COLUMNS = ["claim", "statement", "verdict", "evidence", "n", "workloads"]
+COLUMNS = ["claim", "statement", "verdict", "evidence", "n", "workloads", "figures"]
 General = tuple[list[Part], str]  # the parts, and what is told beside them
 Some = tuple[list[str], list[Part]]  # workloads, and the part of each
 
 
 def claims(
-    cells: pd.DataFrame,
+    cells: Cells,
     curves: pd.DataFrame | None = None,
     *,
     generator: np.random.Generator | None = None,
@@ -73,7 +73,8 @@ def claims(
 
     Returns:
         claim, statement, verdict (holds, does not hold, undecided), evidence (a sentence with figures and
-        intervals), n (runs or pairs of runs), workloads (number).
+        intervals), n (runs or pairs of runs), workloads (number), figures (JSON of what decided it, to draw;
+        empty where nothing did).
     """
     e = Evidence(cells, generator_of(generator))
     general: dict[str, tuple[list[str], Callable[[], General]]] = {
@@ -100,7 +101,7 @@ def claims(
         _missing(e, name, needs) or any_of(name, STATEMENTS[name], *decide(), nothing)
         for name, (needs, decide, nothing) in some.items()
     ]
-    rows = [(c.name, c.statement, c.verdict, c.evidence, c.n, c.workloads) for c in found]
+    rows = [(c.name, c.statement, c.verdict, c.evidence, c.n, c.workloads, c.figures) for c in found]
     return pd.DataFrame(rows, columns=pd.Index(COLUMNS))
 
 
@@ -170,15 +171,17 @@ def _momentum_steadier(e: Evidence) -> General:
     _, (i, j) = e.places(MOMENTUM, GD)
     calmer = mean(back[j]) - mean(back[i])
     return parts, (
-        f"the turn-backs of gradient descent exceed momentum's by {_mean_of(calmer[ill])} of the steps where"
-        f" they differ ({plural(int(ill.sum()), 'workload')} with a ratio of curvatures of {number(ILL)} or"
-        f" more), by {_mean_of(calmer[well])} where not ({int(well.sum())} with {number(WELL)} or less)"
+        f"momentum turns back on {_more_or_fewer(calmer[ill])} of the steps than gradient descent where they "
+        f"differ ({plural(int(ill.sum()), 'workload')} with a ratio of curvatures of {number(ILL)} or more), "
+        f"on {_more_or_fewer(calmer[well])} where not ({int(well.sum())} with {number(WELL)} or less)"
     )
 
 
-def _mean_of(values: Array) -> str:
-    known = values[~np.isnan(values)]
-    return share(float(known.mean()) if known.size else float("nan"))
+def _more_or_fewer(fewer: Array) -> str:
+    """`12 % fewer`, `3 % more`: the mean over workloads."""
+    known = fewer[~np.isnan(fewer)]
+    mean_of = float(known.mean()) if known.size else float("nan")
+    return f"{share(abs(mean_of))} {'more' if mean_of < 0 else 'fewer'}"
 
 
 def _adam_fast(e: Evidence) -> General:
@@ -245,7 +248,7 @@ def _adam_generalises_worse(e: Evidence) -> Some:
     for mine, theirs in compared.values():
         found = median_difference(mine[0], theirs[0], e.generator, confidence=confidence)
         n = int((~np.isnan(mine[0]) & ~np.isnan(theirs[0])).sum())
-        says = "Adam's test loss less that of the best of the others: {value} in the median {span}"
+        says = "Adam's test loss minus that of the best of the others has the median {value} {span}"
         gaps = [generalisation_gap(v[0], v[1]) for v in (mine, theirs)]
         says += _beside("gap of test to train loss", *gaps) + _beside("test accuracy", mine[2], theirs[2])
         value, low, high = (float(v) for v in found)

@@ -63,29 +63,29 @@ def plugin_hash(workload: Component, optimizer: Component) -> str:
 
 def _product(spec: StudySpec) -> Iterator[Cell]:
     # Only a split batch makes the number of replicas part of a result.
-    parts = spec.strategy.replicas or len(spec.strategy.devices or ()) or 1
-    replicas = parts if spec.strategy.split == "batch" else 1
+    split = spec.strategy.split == "batch"
+    replicas = spec.strategy.parts if split else 1
     for written in spec.workloads:
         workload = resolve_workload(spec, written)
         budget, target, dtype = spec.budget(written), spec.target_of(written), spec.dtype_of(written)
         for chosen in spec.optimizers:
             optimizer = resolve_optimizer(chosen, budget)
-            code = plugin_hash(workload, optimizer)
-            for learning_rate in spec.rates_of(chosen):
-                for seed in spec.seeds:
-                    yield Cell(
-                        workload=workload,
-                        optimizer=optimizer,
-                        learning_rate=learning_rate,
-                        seed=seed,
-                        budget=budget,
-                        target=target,
-                        stop=spec.stop,
-                        dtype=dtype,
-                        code=code,
-                        split=spec.strategy.split,
-                        replicas=replicas,
-                    )
+            rates = spec.rates_of(chosen)
+            first = Cell(
+                workload=workload,
+                optimizer=optimizer,
+                learning_rate=rates[0],
+                seed=spec.seeds[0],
+                budget=budget,
+                target=target,
+                stop=spec.stop,
+                dtype=dtype,
+                code=plugin_hash(workload, optimizer),
+                split=spec.strategy.split,
+                replicas=replicas,
+                drop_remainder=split and spec.strategy.drop_remainder,
+            )
+            yield from first.siblings(rates, spec.seeds)
 
 
 def _entries(optimizer: Component) -> Iterator[catalog.Entry]:

@@ -131,7 +131,7 @@ def plan(
         first = group[0]
         try:
             shape = measure(first, stability)
-        except Exception as error:  # a plug-in's: its rows will say why, the others' must run
+        except (Exception, SystemExit) as error:  # a plug-in's: its rows will say why, the others' must run
             shape = Shape(1, shared_batch=False, network=False)
             notes.append(f"{first.optimizer.label} on {first.workload.label} will fail: {error}")
         kept = known.get(key)
@@ -150,6 +150,10 @@ def plan(
             lanes=chosen,
             stride=RecordPlan.of(first.budget, points, MONITOR_STEPS if shape.network else 1).stride,
             stability=stability,
+            shared=_shared(group),
+            split=first.split,
+            replicas=first.replicas,
+            drop_remainder=first.drop_remainder,
         )
         programs[key] = program
         largest = max(largest, shape.lane_bytes * chosen.count)
@@ -158,6 +162,13 @@ def plan(
         step = STEP_SECONDS + shape.lane_bytes / STEP_BYTES_PER_SECOND
         seconds += (COMPILE_SECONDS if left else 0.0) + len(left) * program.budget * step
     return Plan(programs, tuple(tiles), largest, seconds / cores, len(cells), tuple(notes))
+
+
+def _shared(group: Sequence[Cell]) -> tuple[bool, ...]:
+    """Per traced hyperparameter, whether it has one value: of all cells, done or not, so that a resumed run
+    compiles the same program."""
+    optimizers = {id(c.optimizer): c.optimizer for c in group}.values()
+    return tuple(len(set(values)) == 1 for values in zip(*(o.traced() for o in optimizers), strict=True))
 
 
 def _lanes(group: Sequence[Cell], shape: Shape, lanes: int | None, memory_bytes: int) -> Lanes:

@@ -1,10 +1,10 @@
 """The engine: one XLA program advances all lanes of a tile by many steps.
 
-A step s observes the loss at x_s, then makes update s + 1. What is kept per lane stays on the device:
-first hits of every target, the best value, divergence and the sums behind parameter stability; the host
-sees the points that are recorded. A lane that is done is frozen at once. The loop has two levels: an
-inner one of a span of steps, whose losses stay in a small trace, and an outer one over spans, which
-reduces the trace and, once per stride, records a point.
+A step s observes the loss at x_s, then makes update s + 1. Per step the device keeps as little as it can:
+parameters, state, which lanes are still going, and a row of values in a trace. All else (first hits of every
+target, best value, divergence, steps) is read from the trace once a segment (`harness.segments`). A point is
+recorded at the start of a segment, and the host sees nothing but those points. A lane that is done is frozen
+at once.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from harness import lift
+from harness import lift, segments
+from harness.runtime import SMALL_LOOP_BYTES
+from harness.segments import LADDER, Carry, Moving
 from harness.tiling import RecordPlan
 from harness.types import Lanes, Program
 
 Nest = Any
 
 MAX_STRIDES_PER_CALL = 64
-LADDER = 12  # targets per cell, the last one being the workload's own
 
 
 class Inputs(NamedTuple):
@@ -33,45 +34,11 @@ class Inputs(NamedTuple):
     begin: Nest  # [lanes, ...] initial parameters of the run in each lane
     group_seeds: tf.Tensor  # [groups] int32
     learning_rate: tf.Tensor  # float64
-    traced: tuple[tf.Tensor, ...]  # float64, one per traced hyperparameter
+    traced: tuple[tf.Tensor, ...]  # float64, one per traced hyperparameter; a scalar where all runs share it
     targets: tf.Tensor  # [LADDER, lanes]
     limit: tf.Tensor  # above it a run counts as diverged
     go: tf.Tensor  # bool, take part in this call
     given: Nest = ()  # the step's loss [lanes] and gradients [lanes, ...] where others computed them
-
-
-class Carry(NamedTuple):
-    """What lives on the device between calls; `params`, `state`, `previous` and `tail_mean` are in the
-    memory layout of `harness.lift`, the rest is [lanes]."""
-
-    params: Nest
-    state: Nest
-    previous: Nest  # last update; () without stability
-    tail_mean: Nest
-    step: tf.Tensor
-    live: tf.Tensor
-    diverged: tf.Tensor
-    initial_loss: tf.Tensor
-    initial_gradient: tf.Tensor
-    final: tf.Tensor
-    best: tf.Tensor
-    best_step: tf.Tensor
-    hits: tf.Tensor  # [LADDER, lanes] int32, -1 where not reached
-    last_miss: tf.Tensor
-    path: tf.Tensor
-    turns: tf.Tensor
-    tail_count: tf.Tensor
-    tail_square: tf.Tensor
-
-
-class Observation(NamedTuple):
-    """What the lifted step returns: per lane scalars, and the candidate parameters and state."""
-
-    loss: tf.Tensor
-    value: tf.Tensor
-    gradient: tf.Tensor
-    params: Nest
-    state: Nest
 
 
 class LiftError(Exception):
@@ -117,6 +84,7 @@ class LaneProgram:
         workload: an instance, already in the program's dtype.
         build_optimizer: traced values (scalars, in `Component.traced()` order) → optimizer.
         jit: compile with XLA. Off only where XLA cannot compile the maths.
+        loop: makes what advances this program where it does not do so by itself (a split batch).
     """
 
     def __init__(
@@ -126,11 +94,15 @@ class LaneProgram:
         build_optimizer: Callable[[Sequence[Any] | None], Any],
         *,
         jit: bool = True,
+        loop: Callable[[LaneProgram], Any] | None = None,
     ):
         self.program, self.workload, self.jit = program, workload, jit
         self.lanes: Lanes = program.lanes
         self.build_optimizer = build_optimizer
         self.plan = RecordPlan(program.budget, program.stride)
+        # Runs that start together and end at their budget stand at one step: it is a scalar then, and what
+        # an optimizer makes of it (bias corrections, schedules) is made once for all lanes.
+        self.lockstep = program.stop == "budget"
         self.tail_start = program.budget - max(1, program.budget // 10)
         self.start = tf.nest.map_structure(tf.convert_to_tensor, workload.init(0))
         self.trailing = lift.trailing_layout(self.start)
@@ -154,6 +126,7 @@ class LaneProgram:
         # Moves values and makes zeros only, so XLA would add compile time and nothing else.
         self._seat = tf.function(self._seat_lanes, autograph=False)
         self._view = tf.function(self._view_lanes, jit_compile=jit, autograph=False)
+        self.loop = loop(self) if loop is not None else None
 
     # -- one run -----------------------------------------------------------------------------------
 
@@ -164,48 +137,39 @@ class LaneProgram:
             loss = self.workload.loss(params, batch)
         return loss, tape.gradient(loss, params, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
-    def _step(self, params: Nest, state: Nest, rate: Any, traced: Any, step: Any, *batch: Nest) -> Nest:
-        """One observation and one update of a single run."""
-        loss, gradients = self.differentiate(params, batch[0] if self.stochastic else None)
-        return self._update(params, state, rate, traced, step, (loss, gradients))
+    def _look(self, traced: Any, params: Nest, state: Nest, *batch: Nest) -> Nest:
+        """What a single run sees at its parameters; see `_seen`."""
+        found = self.differentiate(params, batch[0] if self.stochastic else None)
+        return self._seen(traced, params, state, found)
 
-    def _update(self, params: Nest, state: Nest, rate: Any, traced: Any, step: Any, given: Nest) -> Nest:
-        """The observation and the update of a single run whose loss and gradients are known."""
-        loss, gradients = given
-        optimizer = self.build_optimizer(traced)
-        seen = optimizer.eval_params(params, state)
+    def _seen(self, traced: Any, params: Nest, state: Nest, found: tuple[tf.Tensor, Nest]) -> Nest:
+        """The loss, the value that targets are compared with (() where it is the loss), and gradients."""
+        loss, gradients = found
+        seen = self.build_optimizer(traced).eval_params(params, state)
         same = all(a is b for a, b in zip(tf.nest.flatten(seen), tf.nest.flatten(params), strict=True))
-        value = loss if same and not self.stochastic else self.workload.objective(seen)
-        new_params, new_state = optimizer.update(params, gradients, state, rate, step)
-        check_update(params, new_params, state, new_state)
-        square = sum(tf.reduce_sum(tf.square(tf.cast(g, self.real))) for g in tf.nest.flatten(gradients))
-        loss = tf.cast(loss, self.real)
-        value = loss if value is None else tf.cast(value, self.real)
-        return Observation(loss, value, tf.sqrt(square), new_params, new_state)
+        value = None if same and not self.stochastic else self.workload.objective(seen)
+        return tf.cast(loss, self.real), () if value is None else tf.cast(value, self.real), gradients
 
-    def _observe(self, carry: Carry, inputs: Inputs) -> Observation:
-        """The step lifted to all lanes; parameters and state come back in the memory layout."""
-        args = [
-            lift.load(carry.params, self.trailing),
-            lift.load(carry.state, self.trailing),
-            inputs.learning_rate,
-            inputs.traced,
-            carry.step,
-        ]
-        if inputs.given:
-            out = self.lifted(self._update, [*args, inputs.given])
-        elif self.stochastic:
-            out = self.lifted(self._step, args, self.batches(carry, inputs))
-        else:
-            out = self.lifted(self._step, args)
-        stored = Observation(
-            out.loss,
-            out.value,
-            out.gradient,
-            lift.store(out.params, self.trailing),
-            lift.store(out.state, self.trailing),
-        )
-        return lift.materialize(stored) if self.jit else stored
+    def _move(self, traced: Any, params: Nest, gradients: Nest, state: Nest, rate: Any, step: Any) -> Nest:
+        """One update of a single run."""
+        new_params, new_state = self.build_optimizer(traced).update(params, gradients, state, rate, step)
+        check_update(params, new_params, state, new_state)
+        return new_params, new_state
+
+    def with_traced(
+        self, fn: Callable[..., Nest], traced: Sequence[tf.Tensor]
+    ) -> tuple[Callable[..., Nest], list[tf.Tensor]]:
+        """`fn(traced, ...)` as a function of those hyperparameters only that differ between lanes, and these.
+
+        What all lanes share stays a scalar: what an optimizer makes of it is made once.
+        """
+        shared = [value.shape.rank == 0 for value in traced]
+
+        def with_all(own: Sequence[tf.Tensor], *rest: Nest) -> Nest:
+            own = iter(own)
+            return fn(tuple(v if s else next(own) for v, s in zip(traced, shared, strict=True)), *rest)
+
+        return with_all, [v for v, s in zip(traced, shared, strict=True) if not s]
 
     def lifted(self, fn: Callable[..., Nest], args: Sequence[Nest], batches: Nest | None = None) -> Nest:
         """`fn` for every lane: leaves of `args` and of the result are [lanes, ...], of `batches`, its last
@@ -220,12 +184,17 @@ class LaneProgram:
 
     def batches(self, carry: Carry, inputs: Inputs) -> Nest:
         """The batches of this step, gathered once per seed: leaves are [groups, ...]."""
-        step = tf.reduce_max(
-            tf.reshape(tf.where(carry.live, carry.step, 0), [self.lanes.groups, self.lanes.width]), 1
-        )
+        return self._batches_at(self._steps_of_groups(carry), inputs)
+
+    def _steps_of_groups(self, carry: Carry) -> tf.Tensor:
+        """Where the running lanes of each group stand, [groups] int32."""
+        step = tf.where(carry.live, carry.step, 0)
+        return tf.reduce_max(tf.reshape(step, [self.lanes.groups, self.lanes.width]), 1)
+
+    def _batches_at(self, steps: tf.Tensor, inputs: Inputs) -> Nest:
         return tf.map_fn(
             lambda pair: self.workload.batch(pair[0], pair[1]),
-            (inputs.group_seeds, step),
+            (inputs.group_seeds, steps),
             fn_output_signature=self.batch_spec,
         )
 
@@ -267,14 +236,11 @@ class LaneProgram:
         """Lanes that are `fresh` begin at their run's start."""
         begin = inputs.begin
 
-        def init(params: Nest, traced: Any) -> Nest:
+        def init(traced: Any, params: Nest) -> Nest:
             return self.build_optimizer(traced).init(params)
 
-        if self.lanes.count > 1:
-            state = lift.map_lanes(init, [begin, inputs.traced])
-        else:
-            one = [tf.nest.map_structure(lambda leaf: leaf[0], n) for n in (begin, inputs.traced)]
-            state = tf.nest.map_structure(lambda leaf: tf.convert_to_tensor(leaf)[None], init(*one))
+        make, own = self.with_traced(init, inputs.traced)
+        state = self.lifted(make, [own, begin])
         reset = self.empty()._replace(
             params=lift.store(begin, self.trailing),
             state=lift.store(state, self.trailing),
@@ -288,87 +254,133 @@ class LaneProgram:
             fields[name] = lift.select(fresh, new, old, self.trailing or name not in nests)
         return Carry(**fields)
 
-    def _advance_step(self, carry: Carry, inputs: Inputs) -> tuple[Carry, tf.Tensor, list[tf.Tensor]]:
-        """One step of every lane: the new carry, the trace's row, and the recordable quantities."""
-        seen = self._observe(carry, inputs)
-        acting = carry.live & inputs.go
-        finite = tf.math.is_finite(seen.loss) & (seen.value <= inputs.limit)
-        bad, fine = acting & ~finite, acting & finite
-        done = fine & (carry.step >= self.program.budget)
-        if self.program.stop == "target" and self.workload.target_metric == "loss":
-            done = done | (fine & (seen.value <= inputs.targets[-1]))
-        moving = fine & ~done
-        change = lift.subtract(seen.params, carry.params)
-        norm = tf.sqrt(lift.dot(change, change, self.trailing, self.real))
-        first = acting & (carry.step == 0)
-        fields = carry._asdict()
+    def _observe(self, moving: Moving, steps: tf.Tensor, inputs: Inputs) -> tuple[tf.Tensor, tf.Tensor, Nest]:
+        """Loss, value ([lanes]) and gradients (in the memory layout) where the lanes stand.
+
+        Args:
+            steps: of each group, [groups].
+        """
+        look, own = self.with_traced(self._seen if inputs.given else self._look, inputs.traced)
+        args = [own, *(lift.load(n, self.trailing) for n in (moving.params, moving.state))]
+        if inputs.given:
+            found = self.lifted(look, [*args, inputs.given])
+        elif self.stochastic:
+            found = self.lifted(look, args, self._batches_at(steps, inputs))
+        else:
+            found = self.lifted(look, args)
+        loss, value, gradients = found
+        seen = loss, value, lift.store(gradients, self.trailing)
+        loss, value, gradients = lift.materialize(seen) if self.jit else seen
+        return loss, loss if isinstance(value, tuple) else value, gradients
+
+    def _candidates(self, moving: Moving, gradients: Nest, step: Any, inputs: Inputs) -> tuple[Nest, Nest]:
+        """Parameters and state after an update of every lane, in the memory layout.
+
+        Args:
+            step: a scalar, or [lanes].
+        """
+        move, own = self.with_traced(self._move, inputs.traced)
+        nests = (moving.params, gradients, moving.state)
+        args = [own, *(lift.load(nest, self.trailing) for nest in nests), inputs.learning_rate]
+        if step.shape.rank:
+            params, state = self.lifted(move, [*args, step])
+        else:
+            params, state = self.lifted(lambda *lane: move(*lane, step), args)
+        return lift.store(params, self.trailing), lift.store(state, self.trailing)
+
+    def _advance_step(
+        self,
+        moving: Moving,
+        trace: tf.TensorArray,
+        i: tf.Tensor,
+        step: Any,
+        groups: tf.Tensor,
+        inputs: Inputs,
+    ) -> tuple[Moving, tf.TensorArray, tf.Tensor, Nest]:
+        """One step of every lane.
+
+        Args:
+            i: the trace's row for it.
+            step: updates done, a scalar or [lanes].
+            groups: the same for each group, [groups].
+
+        Returns:
+            What moves; the trace, with the value of the lanes that were going and are fine, else infinity;
+            the loss and the gradients.
+        """
+        loss, value, gradients = self._observe(moving, groups, inputs)
+        fine = moving.going & tf.math.is_finite(loss) & (value <= inputs.limit)
+        trace = trace.write(i, tf.where(fine, value, tf.constant(np.inf, self.real)))
+        # Read back, so that XLA has it in memory: it would compute the loss again for all that is masked by
+        # it, and could then keep nothing in place (measured: a third of the time on Rosenbrock).
+        row = trace.read(i)
+        going = (row < np.inf) & (step < self.program.budget)
+        if segments.ends_at_target(self.program, self.workload):
+            going = going & (row > inputs.targets[-1])
+        params, state = self._candidates(moving, gradients, step, inputs)
+        stability = ()
         if self.program.stability:
-            fields |= self._stability(carry, change, norm, moving, fine)
-        carry = carry._replace(
-            **fields
-            | {
-                "params": lift.select(moving, seen.params, carry.params, self.trailing),
-                "state": lift.select(moving, seen.state, carry.state, self.trailing),
-                "step": carry.step + tf.cast(moving, tf.int32),
-                "live": carry.live & ~bad & ~done,
-                "diverged": carry.diverged | bad,
-                "initial_loss": tf.where(first, seen.loss, carry.initial_loss),
-                "initial_gradient": tf.where(first, seen.gradient, carry.initial_gradient),
-                "final": tf.where(acting, seen.value, carry.final),
-            }
+            params = lift.materialize(params) if self.jit else params
+            stability = segments.stabilise(moving, params, row < np.inf, going, step, self)
+        after = Moving(
+            params=lift.select(going, params, moving.params, self.trailing),
+            state=lift.select(going, state, moving.state, self.trailing),
+            going=going,
+            stability=stability,
         )
-        row = tf.where(fine, seen.value, tf.constant(np.inf, self.real))
-        points = [seen.loss if self.stochastic else seen.value, seen.gradient, norm]
-        return carry, row, points
+        return after, trace, loss, gradients
 
-    def _stability(
-        self, carry: Carry, change: Nest, norm: tf.Tensor, moving: tf.Tensor, fine: tf.Tensor
-    ) -> dict[str, Any]:
-        """Sums behind path length, turn-backs, and (Welford's way) the spread over the last tenth."""
-        back = lift.dot(change, carry.previous, self.trailing, self.real) < 0
-        tail = fine & (carry.step >= self.tail_start)
-        count = carry.tail_count + tf.cast(tail, tf.int32)
-        share = tf.cast(tail, self.real) / tf.cast(tf.maximum(count, 1), self.real)
-        spread = lift.subtract(carry.params, carry.tail_mean)
+    def _segment(self, carry: Carry, trace: Any, count: tf.Tensor, inputs: Inputs) -> tuple[Carry, Any, Nest]:
+        """`count` steps of every lane that may go, at most a span.
 
-        def moved(mean: tf.Tensor, gap: tf.Tensor) -> tf.Tensor:
-            rank = mean.shape.rank or 0
-            weight = share if self.trailing else tf.reshape(share, [-1] + [1] * (rank - 1))
-            return mean + gap * tf.cast(weight, mean.dtype)
+        Returns:
+            The carry, the trace (a TensorArray of a span of rows, used again), and what is recorded of the
+            first step: [quantities, lanes].
+        """
+        begin, acting = carry.step, carry.live & inputs.go
+        groups = self._steps_of_groups(carry)
+        base = tf.reduce_max(tf.where(acting, begin, 0)) if self.lockstep else begin
+        nan = tf.fill([self.lanes.count], tf.constant(np.nan, self.real))
 
-        mean = tf.nest.map_structure(moved, carry.tail_mean, spread)
-        after = lift.subtract(carry.params, mean)
-        square = lift.dot(spread, after, self.trailing, self.real)
-        return {
-            "previous": lift.select(moving, change, carry.previous, self.trailing),
-            "path": tf.where(moving, carry.path + norm, carry.path),
-            "turns": carry.turns + tf.cast(moving & back, tf.int32),
-            "tail_mean": lift.select(tail, mean, carry.tail_mean, self.trailing),
-            "tail_count": count,
-            "tail_square": tf.where(tail, carry.tail_square + square, carry.tail_square),
-        }
+        def norm_of_move(_: tf.Tensor, using: Nest) -> tf.Tensor:
+            params, going = using
+            change = lift.subtract(params, carry.params)
+            norm = tf.sqrt(lift.dot(change, change, self.trailing, self.real))
+            return tf.where(going, norm, nan)  # a run that ended here made no update
 
-    def _absorb(self, carry: Carry, begin: tf.Tensor, trace: tf.Tensor, inputs: Inputs) -> Carry:
-        """Reduces a span's trace [span, lanes] into best value, first hits and last miss."""
-        none = self.plan.span
-        rows = tf.range(none)
-        low = tf.reduce_min(trace, 0)
-        at = tf.reduce_min(tf.where(trace == low, rows[:, None], none), 0)
-        better = low < carry.best
-        reached = trace[:, None, :] <= inputs.targets[None]  # [span, LADDER, lanes]
-        first = tf.reduce_min(tf.where(reached, rows[:, None, None], none), 0)
-        new = (carry.hits < 0) & (first < none)
-        miss = tf.math.is_finite(trace) & (trace > inputs.targets[-1])
-        last = tf.reduce_max(tf.where(miss, rows[:, None], -1), 0)
-        return carry._replace(
-            best=tf.where(better, low, carry.best),
-            best_step=tf.where(better, begin + at, carry.best_step),
-            hits=tf.where(new, begin + first, carry.hits),
-            last_miss=tf.where(last >= 0, begin + last, carry.last_miss),
+        def seen(_: Nest, using: Nest) -> Nest:
+            loss, gradients = using
+            return loss, tf.sqrt(lift.dot(gradients, gradients, self.trailing, self.real))
+
+        def step(i: Any, moving: Moving, trace: Any, loss: Any, slope: Any, move: Any) -> Any:
+            move = segments.when(i == 1, norm_of_move, move, (moving.params, moving.going), lanes=self)
+            out = self._advance_step(moving, trace, i, base + i, groups + i, inputs)
+            moving, trace, now, gradients = out
+
+            loss, slope = segments.when(i == 0, seen, (loss, slope), (now, gradients), lanes=self)
+            return i + 1, moving, trace, loss, slope, move
+
+        moving = Moving(carry.params, carry.state, acting, segments.stability_of(carry))
+        state = (tf.constant(0), moving, trace, nan, nan, nan)
+        _, moving, trace, loss, slope, move = tf.while_loop(lambda i, *_: i < count, step, state)
+        move = segments.when(count == 1, norm_of_move, move, (moving.params, moving.going), lanes=self)
+        points = [loss, slope, move]
+        if self.coordinates:
+            points += [tf.cast(c, self.real) for c in tf.unstack(tf.nest.flatten(carry.params)[0])]
+        first = acting & (begin == 0) & (count > 0)
+        after = segments.absorb(
+            carry, moving, acting, trace.stack()[: self.plan.span], count, inputs.targets, self
         )
+        after = after._replace(
+            initial_loss=tf.where(first, loss, carry.initial_loss),
+            initial_gradient=tf.where(first, slope, carry.initial_gradient),
+        )
+        return after, trace, tf.stack(points)
 
     def _advance_lanes(self, carry: Carry, inputs: Inputs, spans: Any, steps: Any) -> Any:
         """`spans` × `steps` steps of every lane that may go (both scalars int32, traced).
+
+        Where runs begin, the first span is cut at the early steps that are recorded.
 
         Returns:
             The carry; `points` [strides per call + 1, quantities, lanes], whose last row means nothing;
@@ -376,45 +388,49 @@ class LaneProgram:
             [lanes].
         """
         self.traces += 1
-        span, rounds, early = self.plan.span, self.plan.rounds, self.plan.early
-        slots = np.full([span], len(early) + 1, np.int32)
-        slots[0] = 0
-        for k, s in enumerate(early):
-            slots[s] = k + 1
-        quantities = 3 + self.coordinates
-        shape = [quantities, self.lanes.count]
+        rounds, nowhere = self.plan.rounds, self.strides_per_call
+        early = () if inputs.given else self.plan.early
+        cuts = tf.constant([0, *early, self.plan.span], tf.int32)
+        pieces = len(early)  # the first span has one more
+        fresh = tf.reduce_any(carry.live & inputs.go & (carry.step == 0))
+
+        def extent(j: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            """Steps of segment j, and where its first one is recorded."""
+            k = tf.minimum(j, pieces)
+            piece = tf.maximum(tf.minimum(cuts[k + 1], steps) - cuts[k], 0)
+            count = tf.where(j > pieces, steps, tf.where(fresh, piece, tf.where(j == 0, steps, 0)))
+            span = tf.maximum(j - pieces, 0)
+            slot = tf.where((span % rounds == 0) & (span > 0), span // rounds, nowhere)
+            slot = tf.where((j > 0) & (j <= pieces) & (count > 0), nowhere + j, slot)
+            return count, tf.where(j == 0, 0, slot)
+
+        def outer(j: Any, carry: Carry, trace: Any, points: Any) -> Any:
+            count, slot = extent(j)
+            carry, trace, point = self._segment(carry, trace, count, inputs)
+            return j + 1, carry, trace, points.write(slot, point)
 
         def array(size: int, row: list[int]) -> tf.TensorArray:
             out = tf.TensorArray(self.real, size, element_shape=row, clear_after_read=False)
             return out.unstack(tf.zeros([size, *row], self.real))
 
-        def inner(i: Any, carry: Carry, trace: Any, fine: Any) -> Any:
-            xy = tf.unstack(tf.nest.flatten(carry.params)[0]) if self.coordinates else []
-            carry, row, points = self._advance_step(carry, inputs)
-            record = tf.stack([*points, *(tf.cast(c, self.real) for c in xy)])
-            return i + 1, carry, trace.write(i, row), fine.write(tf.gather(slots, i), record)
-
-        def outer(j: Any, carry: Carry, points: Any, first: Any) -> Any:
-            begin = carry.step
-            empty = array(span, [self.lanes.count])
-            inf = tf.fill([span, self.lanes.count], tf.constant(np.inf, self.real))
-            trace, fine = empty.unstack(inf), array(len(early) + 2, shape)
-            _, carry, trace, fine = tf.while_loop(
-                lambda i, *_: i < steps, inner, (tf.constant(0), carry, trace, fine)
-            )
-            carry = self._absorb(carry, begin, trace.stack(), inputs)
-            stacked = fine.stack()
-            slot = tf.where(j % rounds == 0, j // rounds, self.strides_per_call)
-            return j + 1, carry, points.write(slot, stacked[0]), tf.where(j == 0, stacked, first)
-
-        points = array(self.strides_per_call + 1, shape)
-        first = tf.zeros([len(early) + 2, *shape], self.real)
-        _, carry, points, first = tf.while_loop(
-            lambda j, c, *_: (j < spans) & tf.reduce_any(c.live & inputs.go),
+        points = array(nowhere + 1 + len(self.plan.early), [3 + self.coordinates, self.lanes.count])
+        trace = array(self._trace_rows, [self.lanes.count])
+        last = tf.where(spans > 0, spans + pieces, 0)
+        _, carry, _, points = tf.while_loop(
+            lambda j, c, *_: (j < last) & tf.reduce_any(c.live & inputs.go),
             outer,
-            (tf.constant(0), carry, points, first),
+            (tf.constant(0), carry, trace, points),
         )
-        return carry, points.stack(), first[1 : len(early) + 1], *self.distances(carry, inputs)
+        recorded = points.stack()
+        return carry, recorded[: nowhere + 1], recorded[nowhere + 1 :], *self.distances(carry, inputs)
+
+    @property
+    def _trace_rows(self) -> int:
+        """A span of steps. For networks more, of no other use than to keep their loops out of XLA's small
+        ones, in which matrix products are plain loops (measured: 12 times slower)."""
+        if self.trailing:
+            return self.plan.span
+        return max(self.plan.span, -(-SMALL_LOOP_BYTES // (self.lanes.count * self.real.size)))
 
     @property
     def strides_per_call(self) -> int:
@@ -430,15 +446,11 @@ class LaneProgram:
         return displacement, tf.sqrt(carry.tail_square / count)
 
     def _view_lanes(self, carry: Carry, inputs: Inputs) -> Nest:
-        args = [lift.load(n, self.trailing) for n in (carry.params, carry.state)]
-
-        def view(params: Nest, state: Nest, traced: Any) -> Nest:
+        def seen(traced: Any, params: Nest, state: Nest) -> Nest:
             return self.build_optimizer(traced).eval_params(params, state)
 
-        if self.lanes.count > 1:
-            return lift.map_lanes(view, [*args, inputs.traced])
-        one = [tf.nest.map_structure(lambda leaf: leaf[0], n) for n in (*args, inputs.traced)]
-        return tf.nest.map_structure(lambda leaf: leaf[None], view(*one))
+        look, own = self.with_traced(seen, inputs.traced)
+        return self.lifted(look, [own, *(lift.load(n, self.trailing) for n in (carry.params, carry.state))])
 
     # -- what the host calls -----------------------------------------------------------------------
 
@@ -454,6 +466,8 @@ class LaneProgram:
 
     def advance(self, carry: Carry, inputs: Inputs, spans: int, steps: int) -> Any:
         """One call of the compiled program; see `_advance_lanes`."""
+        if self.loop is not None:
+            return self.loop.advance(carry, inputs, spans, steps)
         if self._concrete is None:
             self._concrete = self._advance.get_concrete_function(
                 carry, inputs, tf.constant(spans), tf.constant(steps)
@@ -472,62 +486,12 @@ class LaneProgram:
         return out[0], out[1][0]
 
     def compile(self, inputs: Inputs) -> None:
-        """Traces and compiles; nothing is stepped.
+        """Traces and compiles; no lane moves, since all are idle.
 
         Raises:
             LiftError: an operation has no vectorised form.
         """
         begin = time.perf_counter()
         with lifting():
-            self.advance(self.empty(), inputs, 0, 0)
+            self.advance(self.empty(), inputs, 1, 1)
         self.compile_seconds = time.perf_counter() - begin
-
-
-class Evaluator:
-    """A workload's metrics for all lanes at once: `monitor` at recorded points, `evaluate` at the end.
-
-    Args:
-        workload: an instance in the program's dtype.
-        lanes: how many runs are evaluated together.
-    """
-
-    def __init__(self, workload: Any, lanes: int, *, jit: bool = True):
-        self.lanes = lanes
-        # Whole data sets ride in every lane: a few lanes at a time keep them in the cache.
-        self.at_once = next(n for n in (4, 3, 2, 1) if lanes % n == 0)
-
-        def lifted(fn: Callable[[Nest], dict[str, Any]]) -> Callable[[Nest], dict[str, Any]]:
-            def one(params: Nest) -> dict[str, Any]:
-                return {k: tf.cast(v, tf.float64) for k, v in fn(params).items()}
-
-            return tf.function(lambda params: self._spread(one, params), jit_compile=jit, autograph=False)
-
-        self.monitor = lifted(workload.monitor)
-        self.evaluate = lifted(workload.evaluate)
-
-    def _spread(self, one: Callable[[Nest], dict[str, Any]], params: Nest) -> dict[str, Any]:
-        """`one` for every lane: [lanes, ...] → name → [lanes]."""
-        if self.lanes == 1:
-            single = one(tf.nest.map_structure(lambda leaf: leaf[0], params))
-            return {k: v[None] for k, v in single.items()}
-        rounds = self.lanes // self.at_once
-        split = tf.nest.map_structure(
-            lambda leaf: tf.reshape(leaf, [rounds, self.at_once, *leaf.shape[1:]]), params
-        )
-        names = list(one(tf.nest.map_structure(lambda leaf: leaf[0], params)))
-        spec = {k: tf.TensorSpec([self.at_once], tf.float64) for k in names}
-        values = tf.map_fn(
-            lambda few: lift.map_lanes(one, [few]) if self.at_once > 1 else _alone(one, few),
-            split,
-            fn_output_signature=spec,
-        )
-        return {k: tf.reshape(v, [self.lanes]) for k, v in values.items()}
-
-    def compile(self, params: Nest) -> None:
-        """Traces and compiles both; `params` are [lanes, ...]."""
-        self.monitor(params)
-        self.evaluate(params)
-
-
-def _alone(one: Callable[[Nest], dict[str, Any]], few: Nest) -> dict[str, Any]:
-    return {k: v[None] for k, v in one(tf.nest.map_structure(lambda leaf: leaf[0], few)).items()}

@@ -12,12 +12,13 @@ import contextlib
 import json
 import os
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
@@ -61,10 +62,14 @@ CELLS = pa.schema(
         ("evaluate_seconds", pa.float64()),
         ("worker", pa.string()),
         ("finished_at", pa.timestamp("us", tz="UTC")),
+        ("replicas", pa.int64()),
+        ("split", pa.string()),
+        ("all_reduce_share", pa.float64()),
         ("code", pa.string()),
     ],
     metadata=_METADATA,
 )
+# Columns that files of this schema's version may lack, since they were added to it: null in their rows.
 
 CURVE_BASE = ("loss", "gradient_norm", "update_norm")
 CURVE_METRICS = ("validation_loss", "validation_accuracy")
@@ -104,6 +109,7 @@ KERNELS = pa.schema(
         ("windows", pa.int64()),
         ("calls", pa.int64()),
         ("noise", pa.float64()),
+        ("copy_noise", pa.float64()),
         ("nanoseconds_per_parameter", pa.float64()),
         ("bytes_moved", pa.int64()),
         ("flops", pa.int64()),
@@ -111,6 +117,9 @@ KERNELS = pa.schema(
         ("gigaflops_per_second", pa.float64()),
         ("copy_gigabytes_per_second", pa.float64()),
         ("copy_share", pa.float64()),
+        ("product_flops", pa.int64()),
+        ("matmul_gigaflops_per_second", pa.float64()),
+        ("matmul_share", pa.float64()),
         ("traffic_bytes", pa.int64()),
         ("temporary_bytes", pa.int64()),
         ("state_bytes", pa.int64()),
@@ -148,6 +157,11 @@ SCHEMAS = {
     "contours": CONTOURS,
     "kernels": KERNELS,
     "steps": STEPS,
+}
+# Columns that rows of earlier profiles lack: they are null there, and the profiles stay comparable.
+ADDED = {
+    "cells": frozenset({"replicas", "split", "all_reduce_share", "code"}),
+    "kernels": frozenset({"copy_noise", "product_flops", "matmul_gigaflops_per_second", "matmul_share"}),
 }
 ROW_KEYS = {"cells": "cell_id", "curves": "cell_id", "contours": "workload"}  # the others keep every row
 
@@ -192,8 +206,11 @@ class Store:
         """A folder that holds something else is not written into.
 
         Raises:
-            UsageError: it has files and no study.json.
+            UsageError: it has rows and no study.json, or is no folder.
         """
+        filesystem, root = self._place
+        if filesystem.get_file_info(root).type == pafs.FileType.File:
+            raise UsageError(f"{self.address} is a file, not a folder: give another --out.")
         if self.files("cells"):
             raise UsageError(
                 f"{self.address} holds rows and no study.json: give another --out, or delete the folder."
@@ -234,7 +251,7 @@ class Store:
                     Path(partial).unlink()
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise RunError(
-                f"Cannot write {name} in {self.address}: {reason}. What was committed before is kept."
+                f"cannot write {name} in {self.address}: {reason}. What was committed before is kept."
             ) from error
 
     def write_table(self, folder: str, name: str, table: pa.Table) -> None:
@@ -266,7 +283,7 @@ class Store:
         try:
             with filesystem.open_input_stream(posixpath.join(root, "study.json")) as stream:
                 study = json.loads(stream.read())
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise UsageError(f"{self.address} is not a results folder: it has no study.json.") from error
         except OSError as error:
             raise UsageError(f"{self.address} cannot be read: {error}.") from error
@@ -295,29 +312,44 @@ class Store:
         except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, KeyError, ValueError):
             return None
 
-    def read(self, folder: str, columns: list[str] | None = None) -> tuple[pa.Table, list[str]]:
-        """All rows of a folder, one per cell, and a sentence for each file that was left out.
+    def read(
+        self, folder: str, columns: list[str] | None = None, keys: Sequence[str] | None = None
+    ) -> tuple[pa.Table, list[str]]:
+        """Rows of a folder, one per cell, and a sentence for each file that was left out.
 
         A truncated or foreign file costs its own rows only.
+
+        Args:
+            folder: of `SCHEMAS`.
+            columns: which; all by default.
+            keys: of the rows that are wanted, as ids of cells; all by default. `columns` must hold the key.
         """
         for _ in range(READS - 1):
             try:
-                return self._read(folder, columns, gone_is_an_error=True)
+                return self._read(folder, columns, keys, gone_is_an_error=True)
             except FileNotFoundError:
                 continue  # merged with others between listing and reading: what it became is there now
-        return self._read(folder, columns, gone_is_an_error=False)
+        return self._read(folder, columns, keys, gone_is_an_error=False)
 
     def _read(
-        self, folder: str, columns: list[str] | None, gone_is_an_error: bool
+        self, folder: str, columns: list[str] | None, keys: Sequence[str] | None, gone_is_an_error: bool
     ) -> tuple[pa.Table, list[str]]:
         filesystem, _ = self._place
+        wanted = None if keys is None else pa.array(keys, pa.string())
         schema = SCHEMAS[folder]
         if columns is not None:
             schema = pa.schema([schema.field(c) for c in columns], metadata=schema.metadata)
         tables, problems = [], []
         for path in self.files(folder):
             try:
-                tables.append(_read_file(filesystem, path, columns, folder))
+                table = _read_file(filesystem, path, columns, folder)
+                if wanted is not None:  # file by file, so that what is not wanted is never held together
+                    table = table.filter(
+                        pc.call_function(
+                            "is_in", [table.column(ROW_KEYS[folder])], pc.SetLookupOptions(wanted)
+                        )
+                    )
+                tables.append(table)
             except FileNotFoundError as error:
                 if gone_is_an_error:
                     raise
@@ -352,9 +384,16 @@ def _read_file(filesystem: pafs.FileSystem, path: str, columns: list[str] | None
             raise ValueError(f"results schema {found.decode()}, expected {SCHEMA_VERSION}")
         expected = SCHEMAS[folder]
         missing = [n for n in expected.names if n not in file.schema_arrow.names]
-        if missing:
+        if not set(missing) <= ADDED.get(folder, frozenset()):
             raise ValueError(f"lacks the columns {', '.join(missing)}")
-        return file.read(columns=columns, use_threads=False)
+        there = [n for n in columns or file.schema_arrow.names if n not in missing]
+        table = file.read(columns=there, use_threads=False)
+        for name in missing:
+            if columns is None or name in columns:
+                table = table.append_column(
+                    expected.field(name), pa.nulls(len(table), expected.field(name).type)
+                )
+        return table.select(columns or expected.names) if missing else table
 
 
 def first_of_each(table: pa.Table, key: str) -> pa.Table:

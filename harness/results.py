@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.records import Store
-from harness.types import STATUSES
+from harness.records import CELLS, Store
+from harness.sentences import unknown
+from harness.types import STATUSES, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
+
+    from harness.figures import Drawing
 
 LIST_COLUMNS = (
     "step",
@@ -23,6 +27,11 @@ LIST_COLUMNS = (
     "x",
     "y",
 )
+
+
+# Columns that no figure, table or sentence of the report is made from; the ladders are the largest of all.
+_LEFT_OUT = {"study", "optimizer_params", "targets", "initial_gradient_norm", "best_step", "tile_id"}
+REPORTED = tuple(name for name in CELLS.names if name not in _LEFT_OUT)
 
 
 @dataclass(frozen=True)
@@ -70,16 +79,11 @@ class Results:
 
     def cells(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """A row per cell that is committed, in the order of `cell_id`."""
-        table, _ = self.store.read("cells", None if columns is None else list(columns))
-        frame = table.to_pandas()
-        return frame.sort_values("cell_id", ignore_index=True) if "cell_id" in frame else frame
+        return _frame(self.store.read("cells", None if columns is None else list(columns))[0])
 
     def curves(self, cell_ids: Sequence[str] | None = None) -> pd.DataFrame:
         """A row per cell; lists: `step`, `loss`, `gradient_norm`, `update_norm`, metrics, `x`, `y`."""
-        frame = self.store.read("curves")[0].to_pandas()
-        if cell_ids is not None:
-            frame = frame[frame["cell_id"].isin(list(cell_ids))]
-        return frame.sort_values("cell_id", ignore_index=True)
+        return _frame(self.store.read("curves", keys=None if cell_ids is None else list(cell_ids))[0])
 
     def tidy_curves(self, cell_ids: Sequence[str] | None = None) -> pd.DataFrame:
         """A row per recorded point: `cell_id`, `step`, `loss`, …, with the cell's identity beside it."""
@@ -106,6 +110,27 @@ class Results:
     def kernels(self) -> pd.DataFrame:
         """The profiler's rows: one per optimizer, implementation, device, dtype and layout; may be empty."""
         return self.store.read("kernels")[0].to_pandas()
+
+    def figure(self, name: str, dark: bool = False) -> Drawing:
+        """One figure of the report; a notebook shows it, `.figures` are its panels for matplotlib.
+
+        Args:
+            name: `learning_rate`, `steps_heatmap`, `loss_curves`, `trajectories`, …: a file of
+                `harness/figures`.
+            dark: for a dark page.
+        Raises:
+            UsageError: there is no such figure, or these rows have nothing to show in it.
+        """
+        from harness.figures import DARK, LIGHT, ReportData, catalogue, draw
+
+        known = catalogue()
+        if name not in known:
+            raise UsageError(unknown("figure", name, known))
+        data = ReportData(self.cells(), self.curves(), self.contours(), self.study)
+        drawing = draw(name, data, DARK if dark else LIGHT)
+        if drawing is None:
+            raise UsageError(f"nothing to draw in '{name}': {known[name].ABSENT}")
+        return drawing
 
     def problems(self) -> list[str]:
         """A sentence per file that could not be read; its rows are as if they had never been run."""
@@ -138,8 +163,12 @@ class Results:
             problems=problems,
         )
 
-    def report(self, out: str | Path | None = None) -> Path:
-        """Draws the report from the rows; `out` is `report/` in the results folder by default.
+    def report(self, out: str | Path | None = None, cells: pd.DataFrame | None = None) -> Path:
+        """Draws the report from the rows.
+
+        Args:
+            out: folder of the page; `report/` in the results folder by default.
+            cells: the rows with at least the columns of `REPORTED`, where they have been read already.
 
         Returns:
             The page's path.
@@ -149,14 +178,21 @@ class Results:
         local = self.store.local
         folder = Path(out) if out is not None else (local or Path("report")) / ("report" if local else "")
         return render(
-            self.cells(),
-            self.curves(),
+            self.cells(REPORTED) if cells is None else cells,
+            self.curves,
             self.contours(),
             self.study,
             folder,
             kernels=self.kernels(),
             total_cells=self.total_cells(),
         )
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    """A table as a frame in the order of `cell_id`; the table is used up, so that rows are not held twice."""
+    if "cell_id" in table.column_names:
+        table = table.sort_by("cell_id")
+    return table.to_pandas(split_blocks=True, self_destruct=True)
 
 
 def _expected(study: dict[str, Any]) -> pd.DataFrame:

@@ -66,6 +66,9 @@ def _common(tile: Tile, provenance: Mapping[str, Any]) -> dict[str, Any]:
         "optimizer": [c.optimizer.label for c in cells],
         "strategy": [provenance["strategy"]] * n,
         "device": [provenance["device"]] * n,
+        "replicas": [provenance["replicas"]] * n,
+        "split": [provenance["split"]] * n,
+        "all_reduce_share": [provenance.get("all_reduce_share")] * n,
         "dtype": [program.dtype] * n,
         "workload_params": [params(c.workload, workload_params) for c in cells],
         "optimizer_params": [params(c.optimizer, optimizer_params) for c in cells],
@@ -97,7 +100,8 @@ def cells_table(
     Args:
         targets: [ladder, cells].
         metrics: final evaluation, name → [cells], NaN where there is none.
-        provenance: `study`, `strategy`, `device`, `worker`, `lanes`, `target_metric`, the three clocks, and
+        provenance: `study`, `strategy`, `replicas`, `split`, `device`, `worker`, `lanes`, `target_metric`,
+            the three clocks, `all_reduce_share` (of the training time; None where nothing is reduced), and
             `stability` (whether it was summed).
     """
     n, ladder = len(tile.cells), len(targets)

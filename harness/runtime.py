@@ -7,6 +7,7 @@ computes imports TensorFlow through `tensorflow()` before anything of its own do
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import os
 import platform
@@ -27,6 +28,27 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "optgrid" / "xla"
 
 
+SMALL_LOOP_BYTES = 400_000
+
+# Measured on Adam x Rosenbrock, 1,024 lanes (benchmarks/NOTES.md):
+XLA_FLAGS = {
+    # loops whose state is smaller than this become one function without a kernel to launch per operation
+    "xla_backend_extra_options": f"xla_cpu_small_while_loop_byte_threshold={SMALL_LOOP_BYTES}",
+    # loops keep their state in place where XLA would copy it in every round
+    "xla_cpu_copy_insertion_use_region_analysis": "true",
+    # the whole of an AVX-512 register, where there is one
+    "xla_cpu_prefer_vector_width": "512",
+    # reductions by a library of kernels cannot be part of such a function
+    "xla_cpu_experimental_ynn_fusion_type": "",
+}
+
+
+def xla_flags(given: str) -> str:
+    """XLA's flags with ours added; what the user has set in the environment stays as it is."""
+    ours = [f"--{name}={value}" for name, value in XLA_FLAGS.items() if f"--{name}" not in given]
+    return " ".join([given, *ours]).strip()
+
+
 @cache
 def tensorflow() -> Any:
     """The TensorFlow module, configured.
@@ -35,6 +57,7 @@ def tensorflow() -> Any:
     many threads happened to share a matrix product.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["XLA_FLAGS"] = xla_flags(os.environ.get("XLA_FLAGS", ""))
     flags = os.environ.get("TF_XLA_FLAGS", "")
     if "persistent_cache_directory" not in flags:
         folder = cache_folder()
@@ -43,7 +66,10 @@ def tensorflow() -> Any:
         except OSError:
             folder = None  # a read-only home costs compile time, nothing else
         if folder is not None:
-            cached = f"--tf_xla_persistent_cache_directory={folder} --tf_xla_persistent_cache_prefix=optgrid"
+            # What is cached depends on XLA's flags, and TensorFlow does not look at them.
+            made = hashlib.blake2b(os.environ["XLA_FLAGS"].encode(), digest_size=4).hexdigest()
+            cached = f"--tf_xla_persistent_cache_directory={folder}"
+            cached += f" --tf_xla_persistent_cache_prefix=optgrid-{made}"
             os.environ["TF_XLA_FLAGS"] = f"{flags} {cached}".strip()
     import tensorflow as tf
     from tensorflow.python.framework import ops
@@ -127,7 +153,7 @@ def hardware() -> dict[str, Any]:
         for gpu in tf.config.list_physical_devices("GPU")
     ]
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": cpu_count(),
         "memory_bytes": memory_bytes(),
         "gpus": gpus,
@@ -135,7 +161,8 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's own name."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -66,6 +66,15 @@ class Strategy(_Model):
         default="lanes",
         description="lanes: each replica its own runs; batch: each replica its part of every batch.",
     )
+    drop_remainder: StrictBool = Field(
+        default=False,
+        description="With split: batch, leave out examples that make no whole part for every replica.",
+    )
+
+    @property
+    def parts(self) -> int:
+        """Parts that a split batch is cut into."""
+        return self.replicas or len(self.devices or ()) or 1
 
 
 class Record(_Model):
@@ -190,7 +199,36 @@ class StudySpec(_Model):
         if self.strategy.split == "batch" and not (self.strategy.replicas or self.strategy.devices):
             why = "the number of parts that a batch is split into decides the result"
             raise SpecError(("strategy",), f"split: batch needs 'replicas' or 'devices': {why}")
+        fault = _unfit(self.strategy, self.workers)
+        if fault:
+            raise SpecError(("strategy",), fault)
         return self
+
+
+def _unfit(strategy: Strategy, workers: int | None) -> str:
+    """What of a strategy's fields does not fit together, as a sentence; empty where all does."""
+    name, replicas, devices = strategy.name, strategy.replicas, len(strategy.devices or ())
+    batch = strategy.split == "batch"
+    if strategy.drop_remainder and not batch:
+        return "drop_remainder is for split: batch: with split: lanes every batch stays whole"
+    if devices != len(set(strategy.devices or ())):
+        return "a device is named twice in 'devices'"
+    if name in ("default", "one_device"):
+        if (replicas or 1) > 1 or (batch and strategy.parts > 1):
+            return f"'{name}' has one replica, not {strategy.parts}: use mirrored"
+    elif name != "multi_worker_mirrored":
+        if replicas and devices and replicas != devices:
+            return f"{replicas} replicas need as many 'devices', not {devices}"
+    elif batch and not replicas:
+        return "multi_worker_mirrored with split: batch needs 'replicas', the number of all workers' together"
+    elif batch and replicas and replicas % (workers or devices or 1):
+        what = f"{workers} workers" if workers else f"workers of {devices} devices"
+        return f"{replicas} replicas cannot be shared out evenly over {what}"
+    elif batch and replicas and workers and devices and replicas != workers * devices:
+        return (
+            f"{workers} workers with {devices} devices each make {workers * devices} replicas, not {replicas}"
+        )
+    return ""
 
 
 def build_study(

@@ -63,8 +63,10 @@ def base_folder() -> Path | None:
 
 
 def from_validation(error: ValidationError, model: type[BaseModel]) -> SpecError:
-    """The first thing that pydantic found wrong, as one sentence."""
-    first = error.errors(include_url=False)[0]
+    """The first thing that pydantic found wrong, as one sentence; a misspelt key before the one it is not."""
+    found = error.errors(include_url=False)
+    unlike = [e for e in found if e["type"] == "extra_forbidden"]
+    first = unlike[0] if unlike and found[0]["type"] == "missing" else found[0]
     location: Location = first["loc"]
     key, given, kind = ".".join(map(str, location)), first["input"], first["type"]
     if kind == "extra_forbidden":

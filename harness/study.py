@@ -19,7 +19,16 @@ from harness.planning import Plan, plan
 from harness.records import CONTOURS, Store
 from harness.results import Results
 from harness.spec import StudySpec, build_study, load_study
-from harness.types import SCHEMA_VERSION, Cell, Interrupted, Outcome, Progress, ProgressCallback, UsageError
+from harness.types import (
+    SCHEMA_VERSION,
+    Cell,
+    Interrupted,
+    Layout,
+    Outcome,
+    Progress,
+    ProgressCallback,
+    UsageError,
+)
 
 CONTOUR_POINTS = 121
 
@@ -54,6 +63,18 @@ class Study:
             self._cells = grid.cells(self.spec)
         return self._cells
 
+    def layout(self, workers: int | None = None) -> Layout:
+        """How programs are spread over devices."""
+        chosen = self.spec.strategy
+        return Layout(
+            name=chosen.name,
+            split=chosen.split,
+            replicas=chosen.replicas or (chosen.parts if chosen.split == "batch" else None),
+            devices=tuple(chosen.devices) if chosen.devices else None,
+            drop_remainder=chosen.drop_remainder,
+            workers=workers or self.spec.workers,
+        )
+
     def plan(self, known: dict[str, Any] | None = None, done: frozenset[str] = frozenset()) -> Plan:
         """Programs, lanes and tiles of what is not done. Imports TensorFlow for the parameters' shapes.
 
@@ -61,8 +82,10 @@ class Study:
             known: `programs` of an earlier `study.json`; their lanes are kept.
             done: ids of cells that have rows.
         """
+        from harness.feasibility import require_possible
         from harness.runtime import cpu_count, memory_bytes
 
+        require_possible(self.layout(), self.grid)
         return plan(
             self.grid,
             points=self.spec.record.points,
@@ -101,14 +124,16 @@ class Study:
             Interrupted: Ctrl-C, or `stop` was set.
         """
         from harness.executors import local
-        from harness.strategies import require_supported
+        from harness.strategies import prepare, prepare_processes
 
         options = ClusterOptions(cluster) if isinstance(cluster, str) else cluster
         if options is not None:
             from harness.executors import ray
 
             ray.prepare(options)
-        require_supported(self.spec.strategy.name, self.spec.strategy.split)
+        layout = self.layout(workers)
+        if options is None:
+            prepare_processes(layout) if layout.name == "multi_worker_mirrored" else prepare(layout)
         store = Store(str(out or self.spec.folder))
         earlier = self._earlier(store, fresh=fresh, resume=resume)
         done = self._done(store) if earlier else frozenset()
@@ -117,14 +142,14 @@ class Study:
             if fresh:
                 store.clear()  # not before the plan stands: a mistake in the study must cost no rows
             store.write_json("study.json", self._describe(planned))
+        if not store.read("contours", ["workload"])[0].num_rows:  # a disk that was full may have cost them
             self._write_contours(store)
         counters = _Counters(len(self.grid), len(done), len(planned.tiles), progress)
         stop = stop or threading.Event()
         job = local.Job(
             store=store,
             study=self.spec.name,
-            strategy=self.spec.strategy.name,
-            devices=tuple(self.spec.strategy.devices) if self.spec.strategy.devices else None,
+            layout=layout,
             workers=workers or self.spec.workers,
             curves=self.spec.record.curves,
             compiling=counters.compiling,
@@ -133,6 +158,10 @@ class Study:
         try:
             if not planned.tiles:
                 outcomes: Iterable[Outcome] = ()
+            elif options is None and layout.name == "multi_worker_mirrored":
+                from harness.executors import processes
+
+                outcomes = processes.execute(planned.tiles, job, stop, fingerprint=self._fingerprint())
             elif options is None:
                 outcomes = local.execute(planned.tiles, job, stop)
             else:
@@ -152,8 +181,16 @@ class Study:
             )
         if self.spec.profile:
             counters.change(message="profiling the optimizers' kernels")
-            counters.change(message=profile_study(self.spec.optimizers, store))
+            counters.change(message=self._profile(store, options, job.workers))
         return Results(store.address)
+
+    def _profile(self, store: Store, options: ClusterOptions | None, workers: int | None) -> str:
+        """Kernels of the optimizers, here or on a node of each type; a sentence on what is missing."""
+        if options is None:
+            return profile_study(self.spec.optimizers, store)
+        from harness.executors import ray
+
+        return ray.profile(self.spec.optimizers, store, options, workers)
 
     # -- what is in the folder ---------------------------------------------------------------------
 
@@ -272,7 +309,7 @@ def _contour(component: Any) -> dict[str, Any] | None:
     points = np.stack([c.reshape(-1) for c in np.meshgrid(x, y)], 1)
     try:
         values = tf.vectorized_map(workload.objective, tf.constant(points)).numpy()
-    except Exception:  # a plug-in's objective: its rows say why, and the report has no contour of it
+    except (Exception, SystemExit):  # a plug-in's objective: its rows say why, and no contour is drawn
         return None
     return {
         "workload": component.label,

@@ -15,7 +15,8 @@ from harness.types import Cell
 
 tf = tensorflow()
 
-from harness.program import LADDER, Carry, Inputs  # noqa: E402
+from harness.program import Inputs  # noqa: E402
+from harness.segments import LADDER, Carry  # noqa: E402
 
 DIVERGENCE_FACTOR = 1e6  # a loss above this many times the larger of 1 and the initial one has diverged
 
@@ -108,7 +109,8 @@ class TileRun:
         while self.seats.busy:
             if self.stopped():
                 raise Stopped
-            self.seats.fill()
+            # Where all lanes stand at one step, the next units wait until the last lane is done.
+            self.seats.fill(wait=self.compiled.lockstep)
             fresh = self.seats.fresh
             if fresh.any():
                 row = self.seed_row[np.maximum(self.seats.cell, 0)]
@@ -130,7 +132,10 @@ class TileRun:
             begin=self.begin,
             group_seeds=tf.constant(self._group_seeds()),
             learning_rate=tf.constant(self.rate[cell]),
-            traced=tuple(tf.constant(column) for column in self.traced[cell].T),
+            traced=tuple(
+                tf.constant(column[0] if shared else column[cell])
+                for column, shared in zip(self.traced.T, self.program.shared, strict=True)
+            ),
             targets=tf.constant(self._device_targets(cell).astype(real)),
             limit=tf.constant(limit.astype(real)),
             go=tf.constant(self.live),

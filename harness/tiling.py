@@ -83,10 +83,14 @@ class Seats:
         self.cell = np.full(places * width, -1)  # index of the cell in each lane; -1: idle
         self.fresh = np.zeros(places * width, bool)
 
-    def fill(self) -> None:
-        """Seats units in every place whose lanes are all idle; marks their lanes fresh."""
+    def fill(self, wait: bool = False) -> None:
+        """Seats units in every place whose lanes are all idle; marks their lanes fresh.
+
+        Args:
+            wait: seat nobody until all places are idle.
+        """
         self.fresh[:] = False
-        if not self.queue:
+        if not self.queue or (wait and (self.cell >= 0).any()):
             return
         idle = (self.cell.reshape(self.places, self.width) < 0).all(1)
         for place in np.flatnonzero(idle):

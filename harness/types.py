@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 SCHEMA_VERSION = 1
@@ -40,7 +41,10 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def digest(value: Any, size: int = 10) -> str:
+DIGEST_BYTES = 10
+
+
+def digest(value: Any, size: int = DIGEST_BYTES) -> str:
     """Stable hexadecimal hash (BLAKE2b, `size` bytes) of a JSON-able value."""
     return hashlib.blake2b(canonical_json(value).encode(), digest_size=size).hexdigest()
 
@@ -83,7 +87,12 @@ class Component:
         return own + tuple(v for c in self.inner for v in c.traced())
 
 
-@dataclass(frozen=True)
+# Where the two fields that differ between siblings stand in their identity's JSON.
+_RATE, _SEED = "\0learning rate", "\0seed"
+_OF_ONE_CELL = frozenset({"learning_rate", "seed", "cell_id"})
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One run: a workload, an optimizer, a learning rate, a seed, and what else decides the result."""
 
@@ -98,6 +107,7 @@ class Cell:
     code: str = ""  # hash of the plug-in files that it uses; empty for the catalogue's own
     split: str = "lanes"
     replicas: int = 1  # decides the result only where a batch is split
+    drop_remainder: bool = False  # likewise
     cell_id: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -116,9 +126,34 @@ class Cell:
             "dtype": self.dtype,
             "code": self.code,
         }
-        if self.split == "batch":
-            identity["replicas"] = self.replicas
-        return identity
+        return identity | self._parts()
+
+    def siblings(self, rates: Iterable[float], seeds: Iterable[int]) -> Iterator[Cell]:
+        """This cell at every learning rate and seed, in their order.
+
+        The cells are those that `Cell(...)` makes. What they share is hashed once, not once per cell: a
+        study has a million of them.
+        """
+        identity = self.identity() | {"learning_rate": _RATE, "seed": _SEED}
+        head, rest = canonical_json(identity).split(canonical_json(_RATE))
+        middle, tail = rest.split(canonical_json(_SEED))
+        start = hashlib.blake2b(head.encode(), digest_size=DIGEST_BYTES)
+        endings = [(seed, f"{canonical_json(seed)}{tail}".encode()) for seed in seeds]
+        same = [(name, getattr(self, name)) for name in self.__slots__ if name not in _OF_ONE_CELL]
+        make, put = object.__new__, object.__setattr__
+        for rate in rates:
+            begun = start.copy()
+            begun.update(f"{canonical_json(rate)}{middle}".encode())
+            for seed, ending in endings:
+                hashed = begun.copy()
+                hashed.update(ending)
+                cell = make(Cell)
+                for name, value in same:
+                    put(cell, name, value)
+                put(cell, "learning_rate", rate)
+                put(cell, "seed", seed)
+                put(cell, "cell_id", hashed.hexdigest())
+                yield cell
 
     def program_identity(self) -> dict[str, Any]:
         """What decides the compiled program; rates, seeds and float hyperparameters are inputs."""
@@ -131,9 +166,65 @@ class Cell:
             "dtype": self.dtype,
             "code": self.code,
         }
-        if self.split == "batch":
-            identity["replicas"] = self.replicas
-        return identity
+        return identity | self._parts()
+
+    def _parts(self) -> dict[str, Any]:
+        """How a batch is cut into parts, where it is."""
+        if self.split != "batch":
+            return {}
+        cut = {"drop_remainder": True} if self.drop_remainder else {}
+        return {"replicas": self.replicas} | cut
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a study's programs are spread over devices.
+
+    Args:
+        name: of the `tf.distribute` strategy.
+        split: `lanes` (each replica its own runs) or `batch` (each its part of every batch).
+        replicas: in all; None: one per device.
+        devices: of each process, as `GPU:0`; None: every GPU, else the CPU.
+        drop_remainder: leave out the examples of a batch that make no whole part for every replica.
+        workers: threads, or processes of `multi_worker_mirrored`; None: as many as fit.
+    """
+
+    name: str = "default"
+    split: Literal["lanes", "batch"] = "lanes"
+    replicas: int | None = None
+    devices: tuple[str, ...] | None = None
+    drop_remainder: bool = False
+    workers: int | None = None
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether the strategy has several replicas."""
+        return self.name not in ("default", "one_device")
+
+    @property
+    def processes(self) -> int:
+        """Processes that one split batch runs in."""
+        if self.name != "multi_worker_mirrored":
+            return 1
+        if self.workers is not None:
+            return self.workers
+        return (self.replicas or 1) // max(1, len(self.devices or ()))
+
+    @property
+    def per_process(self) -> int:
+        """Replicas in each process of a split batch."""
+        return max(1, (self.replicas or len(self.devices or ()) or 1) // self.processes)
+
+    def words(self) -> str:
+        """As in "mirrored, 8 replicas, split: batch"."""
+        parts = [self.name]
+        if self.mirrors and self.replicas:
+            parts.append(f"{self.replicas} replicas")
+        if self.split == "batch" and self.processes > 1:
+            parts.append(f"{self.processes} processes")
+        if self.devices:
+            parts.append("on " + " ".join(self.devices) + (" each" if self.processes > 1 else ""))
+        return ", ".join([*parts, f"split: {self.split}"])
 
 
 @dataclass(frozen=True)
@@ -159,6 +250,8 @@ class Program:
         lanes: decided once per study and kept in `study.json`, since bits depend on it.
         stride: steps between recorded points.
         stability: whether parameter stability is summed on the device.
+        shared: per traced hyperparameter, whether all of the study's cells of this program have one value.
+        split, replicas, drop_remainder: as in `Layout`; `replicas` counts where a batch is split.
     """
 
     key: str
@@ -171,6 +264,10 @@ class Program:
     lanes: Lanes
     stride: int
     stability: bool = True
+    shared: tuple[bool, ...] = ()
+    split: str = "lanes"
+    replicas: int = 1
+    drop_remainder: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,7 +277,7 @@ class Tile:
     program: Program
     cells: tuple[Cell, ...]
 
-    @property
+    @cached_property
     def tile_id(self) -> str:
         return digest([self.program.key, sorted(c.cell_id for c in self.cells)])
 

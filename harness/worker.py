@@ -16,11 +16,15 @@ from harness.types import Cell, Lanes, Outcome, Program, RunError, Tile, digest
 
 tf = tensorflow()
 
-from harness.program import LADDER, Evaluator, Inputs, LaneProgram, LiftError  # noqa: E402
+from harness.batchsplit import BatchLoop  # noqa: E402
+from harness.evaluation import Evaluator  # noqa: E402
+from harness.program import Inputs, LaneProgram, LiftError  # noqa: E402
+from harness.segments import LADDER  # noqa: E402
 from harness.strategies import Placement  # noqa: E402
 from harness.tilerun import Stopped, TileRun  # noqa: E402
 
 WARM_PROGRAMS = 32
+LONGEST = 300  # characters of a failed row's reason
 
 
 @dataclass
@@ -104,14 +108,19 @@ class Programs:
         def build(traced: Sequence[Any] | None) -> Any:
             return catalog.build_optimizer(program.optimizer, traced)
 
+        def split(lanes: LaneProgram) -> BatchLoop:
+            return BatchLoop(lanes, self.placement)
+
+        loop = split if program.split == "batch" else None
         alone = replace(program, lanes=Lanes(1, 1))
         attempts = [(program, True, ""), (alone, True, "ran one lane at a time: {}")]
         attempts.append((alone, False, "ran without XLA, one lane at a time: {}"))
         reason = ""
         for i, (attempt, jit, note) in enumerate(attempts):
             try:
-                compiled = LaneProgram(attempt, workload, build, jit=jit)
-                with stable_names(digest([program.key, asdict(attempt.lanes), jit, program.stride])):
+                compiled = LaneProgram(attempt, workload, build, jit=jit, loop=loop)
+                names = [program.key, asdict(attempt.lanes), jit, program.stride, program.shared]
+                with stable_names(digest(names)):
                     self.placement.run(compiled.compile, idle_inputs(compiled))
                 return Warm(compiled, self._evaluator(compiled, jit), note.format(reason))
             except (LiftError, ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
@@ -139,12 +148,15 @@ class Programs:
 
 def last_line(error: BaseException) -> str:
     """The last line of an error's traceback, as a sentence's part."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
+    text = str(error).strip()
+    if not text:
         return type(error).__name__
-    # TensorFlow puts the traceback of traced code into the message, and the cause on its last line.
-    nested = lines[0].startswith("in user code") and len(lines) > 1
-    return lines[-1] if nested else f"{type(error).__name__}: {lines[0]}"
+    if not text.startswith("in user code"):
+        return f"{type(error).__name__}: {text.splitlines()[0].strip()}"
+    # TensorFlow puts the traceback of traced code into the message, and the cause below its last place.
+    place, _, cause = text.rpartition('File "')[2].partition("\n\n")
+    cause = " ".join((cause or place).split())
+    return cause if len(cause) <= LONGEST else f"{cause[: LONGEST - 1]}…"
 
 
 def idle_inputs(compiled: LaneProgram) -> Inputs:
@@ -155,7 +167,7 @@ def idle_inputs(compiled: LaneProgram) -> Inputs:
         begin=tf.nest.map_structure(lambda leaf: tf.stack([leaf] * n), compiled.start),
         group_seeds=tf.zeros([compiled.lanes.groups], tf.int32),
         learning_rate=rate,
-        traced=tuple(rate for _ in compiled.program.optimizer.traced()),
+        traced=tuple(rate[0] if shared else rate for shared in compiled.program.shared),
         targets=tf.zeros([LADDER, n], compiled.real),
         limit=tf.zeros([n], compiled.real),
         go=tf.zeros([n], tf.bool),
@@ -193,18 +205,20 @@ class Worker:
             warm, seconds = self.programs.get(tile.program)
         except RunError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a plug-in may raise anything, or exit
             return self._fail(tile, tile.cells, last_line(error))
         try:
             return self._commit(tile, warm, seconds)
         except (Stopped, RunError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return self._isolate(tile, error)
 
     def _commit(self, tile: Tile, warm: Warm, compile_seconds: float) -> Outcome:
         run = TileRun(warm, tile.cells, self.programs.placement.run, self.curves, self.stopped)
+        reduced = _all_reduce_seconds(warm)
         run.run()
+        reduced = _all_reduce_seconds(warm) - reduced
         provenance = self._provenance(tile, warm.compiled.lanes.count) | {
             "target_metric": warm.compiled.workload.target_metric,
             "stability": tile.program.stability,
@@ -212,6 +226,8 @@ class Worker:
             "compile_seconds": compile_seconds,
             "train_seconds": run.train_seconds,
             "evaluate_seconds": run.evaluate_seconds,
+            # Of all that the loops took, the waiting for the slowest replica included.
+            "all_reduce_share": reduced / run.train_seconds if warm.compiled.loop is not None else None,
         }
         table = rows.cells_table(tile, run.ledger, run.targets, run.metrics, provenance)
         curves = rows.curves_table(tile, run.record) if run.record is not None else None
@@ -232,9 +248,10 @@ class Worker:
         clocks = {f"{clock}_seconds": 0.0 for clock in ("compile", "train", "evaluate")}
         placement = self.programs.placement
         place = {"strategy": placement.name, "device": placement.device}
+        place |= {"replicas": placement.replicas, "split": placement.split}
         return place | clocks | {"study": self.study, "worker": self.name, "lanes": lanes}
 
-    def _isolate(self, tile: Tile, error: Exception) -> Outcome:
+    def _isolate(self, tile: Tile, error: BaseException) -> Outcome:
         """A tile that raised: its halves run apart, until the guilty cell stands alone.
 
         Where both halves raise the same, the fault is in the maths and not in a cell: all fail at once.
@@ -244,19 +261,19 @@ class Worker:
         middle = len(tile.cells) // 2
         halves = [Tile(tile.program, tile.cells[:middle]), Tile(tile.program, tile.cells[middle:])]
         warm, _ = self.programs.get(tile.program)
-        outcomes: list[Outcome | Exception] = []
+        outcomes: list[Outcome | BaseException] = []
         for half in halves:
             try:
                 outcomes.append(self._commit(half, warm, 0.0))
             except (Stopped, RunError):
                 raise
-            except Exception as again:
+            except (Exception, SystemExit) as again:
                 outcomes.append(again)
-        faults = [o for o in outcomes if isinstance(o, Exception)]
+        faults = [o for o in outcomes if not isinstance(o, Outcome)]
         if len(faults) == 2 and last_line(faults[0]) == last_line(faults[1]):
             return self._fail(tile, tile.cells, last_line(faults[0]))
         done = [
-            self._isolate(half, outcome) if isinstance(outcome, Exception) else outcome
+            outcome if isinstance(outcome, Outcome) else self._isolate(half, outcome)
             for half, outcome in zip(halves, outcomes, strict=True)
         ]
         return _joined(tile, done)
@@ -266,6 +283,12 @@ class Worker:
         self.store.commit(tile.tile_id, table, None)
         counts = {"failed": len(cells)}
         return Outcome(tile.tile_id, counts, 0, 0.0, 0.0, 0.0, self.name, len(cells), reason)
+
+
+def _all_reduce_seconds(warm: Warm) -> float:
+    """Seconds that a program's loops have waited for sums so far; 0 where nothing is summed."""
+    loop = warm.compiled.loop
+    return 0.0 if loop is None else loop.all_reduce_seconds
 
 
 def _joined(tile: Tile, outcomes: Sequence[Outcome]) -> Outcome:

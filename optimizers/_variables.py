@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ._one_pass import fuse_outputs, separately
 from ._tree import leaves_by_path
 from ._types import Optimizer, Structure
 
@@ -56,6 +57,7 @@ class VariableOptimizer(tf.Module):
         *,
         aggregate: str | None = "sum",
         jit_compile: bool = True,
+        one_pass: bool = False,
         name: str | None = None,
     ):
         """Binds an optimizer; variables come with `build` or the first `apply_gradients`.
@@ -68,10 +70,14 @@ class VariableOptimizer(tf.Module):
                 (`tf.nn.compute_average_loss`; what Keras' optimizers do), "mean" where each loss is the mean
                 over the replica's own part, None where the gradients are reduced already.
             jit_compile: whether XLA compiles the update.
+            one_pass: whether an element-wise rule becomes one kernel per variable that writes the variable
+                and all its slots, on a CPU too; it needs XLA, and must come before anything else is compiled
+                (or call `optimizers.fuse_outputs()` first). A rule that sums over parameters (a global norm)
+                would do so once per slot: leave it off there.
             name: name of the module.
 
         Raises:
-            ValueError: for an unknown `aggregate`.
+            ValueError: for an unknown `aggregate`, and for `one_pass` where XLA cannot do it.
         """
         super().__init__(name=name)
         if aggregate not in _REDUCTIONS:
@@ -79,7 +85,15 @@ class VariableOptimizer(tf.Module):
         self.optimizer = optimizer
         self._reduction = _REDUCTIONS[aggregate]
         self._strategy = tf.distribute.get_strategy()
-        self._update = tf.function(optimizer.update, autograph=False, jit_compile=jit_compile)
+        update = optimizer.update
+        if one_pass:
+            if not (jit_compile and fuse_outputs()):
+                raise ValueError(
+                    "one_pass needs jit_compile=True, and XLA compiled programs in this process without it: "
+                    "call optimizers.fuse_outputs() before the first compiled function."
+                )
+            update = separately(update)
+        self._update = tf.function(update, autograph=False, jit_compile=jit_compile)
         self._binding: _Binding | None = None
         self._slots: dict[str, tf.Variable] = {}
         # int64: TensorFlow has GPU kernels for it where int32 variables stay on the host.

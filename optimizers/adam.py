@@ -50,7 +50,7 @@ class Adam:
             beta_2, one_minus_beta_2 = cast(self.beta_2, dtype), cast(1 - self.beta_2, dtype)
             # α m̂ / (√v̂ + ε) with both corrections drawn into scalars: two elementwise passes fewer.
             root = tf.sqrt(bias_correction(self.beta_2, t))
-            alpha = cast(lr, dtype) * root / bias_correction(self.beta_1, t)
+            alpha = cast(lr, dtype) * (root / bias_correction(self.beta_1, t))
             epsilon = cast(self.epsilon, dtype) * root
 
             def rule(p, g, m, v, v_max: Any = None):

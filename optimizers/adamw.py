@@ -46,7 +46,7 @@ class Adamw:
             beta_2, one_minus_beta_2 = cast(self.beta_2, dtype), cast(1 - self.beta_2, dtype)
             # As in Adam, both bias corrections are drawn into scalars.
             root = tf.sqrt(bias_correction(self.beta_2, t))
-            alpha = cast(lr, dtype) * root / bias_correction(self.beta_1, t)
+            alpha = cast(lr, dtype) * (root / bias_correction(self.beta_1, t))
             epsilon = cast(self.epsilon, dtype) * root
             decay = cast(lr, dtype) * cast(self.weight_decay, dtype)
 

@@ -24,4 +24,4 @@ def test_examples_pass_the_contract_suite() -> None:
 def test_the_study_file_is_a_study() -> None:
     study = Study.load(EXAMPLES / "study.yaml")
     assert {c.workload.name for c in study.grid} >= {"rosenbrock", "my_workload.py:Rayleigh"}
-    assert len(study.grid) == 3 * 7 * 11 * 8
+    assert len(study.grid) == 3 * 6 * 11 * 8

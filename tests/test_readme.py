@@ -54,6 +54,13 @@ def test_the_main_command_installs_and_runs_the_built_in_study() -> None:
     assert line is not None and line[1].endswith("optgrid run") and "pip install" in line[1]
 
 
+def test_the_study_file_that_is_shown_is_the_example() -> None:
+    shown = re.search(r"```yaml\n(.*?)```", README, re.S)
+    assert shown is not None
+    lines = (ROOT / "examples" / "study.yaml").read_text().splitlines()
+    assert shown[1].splitlines() == [line for line in lines if line and not line.startswith("#")]
+
+
 def test_the_picture_is_there() -> None:
     for picture in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README):
         assert (ROOT / picture).is_file()

@@ -11,10 +11,10 @@ from ..metrics.paired import ENOUGH_PAIRS, median_difference
 from ..metrics.rates import edge
 from ..metrics.success import expected_running_time, running_time_interval, success_rate, wilson_interval
 from . import words
-from .grid import Array, Grid, generator_of, grid, table
+from .grid import Array, Cells, Grid, generator_of, grid, table
 
 
-def best_rates(cells: pd.DataFrame, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
+def best_rates(cells: Cells, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
     """Per workload and optimizer: the learning rate to use and what it gives.
 
     The rate has the lowest expected running time to the target among those that reach it in at least half
@@ -67,7 +67,7 @@ def _best_rates(g: Grid, generator: np.random.Generator) -> pd.DataFrame:
     )
 
 
-def recommendations(cells: pd.DataFrame, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
+def recommendations(cells: Cells, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
     """Per workload: the best optimizer at its best rate, the runner-up, and whether they can be told apart.
 
     Optimizers that reach the target in at least half of the seeds are ranked by their cross-fitted expected

@@ -13,7 +13,7 @@ from ..metrics.paired import ENOUGH_PAIRS, differences, friedman, holm, median_d
 from ..metrics.pooled import interquartile_mean, interquartile_mean_interval, probability_of_improvement, wins
 from ..metrics.profiles import speed_up
 from ..metrics.success import expected_running_time
-from .grid import Array, Grid, generator_of, grid, table
+from .grid import Array, Cells, Grid, generator_of, grid, table
 from .runtime import by_optimizer
 
 
@@ -47,7 +47,7 @@ def score(steps: Array, loss: Array) -> Array:
     return np.where(np.isnan(steps) | np.isnan(second), np.nan, np.where(np.isinf(second), np.inf, out))
 
 
-def paired(cells: pd.DataFrame, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
+def paired(cells: Cells, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
     """Per workload and every two optimizers, each at its cross-fitted rate: differences on shared seeds.
 
     Two misses, or two diverged runs, are equal. Holm's correction runs over the optimizer pairs of one
@@ -96,7 +96,7 @@ def _holm_within(groups: Array, p_values: Array) -> Array:
     return out
 
 
-def improvement(cells: pd.DataFrame, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
+def improvement(cells: Cells, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
     """Over workloads: the probability that one optimizer beats another, each at its cross-fitted rate.
 
     A run wins by fewer steps to the target, or, where neither hits it, by the lower loss; ties count half.
@@ -141,7 +141,7 @@ def _unpaired(x: Array, y: Array) -> float:
     return probability_of_improvement(*([v] for v in runs)) if all(v.size for v in runs) else np.nan
 
 
-def ranks(cells: pd.DataFrame, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
+def ranks(cells: Cells, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
     """Over the workloads that all optimizers ran: mean ranks, Friedman's test, the critical difference.
 
     On each workload optimizers are ranked by cross-fitted expected running time, then by median loss.
@@ -176,7 +176,7 @@ def ranks(cells: pd.DataFrame, *, generator: np.random.Generator | None = None) 
 
 
 def overall(
-    cells: pd.DataFrame, *, reference: str | None = None, generator: np.random.Generator | None = None
+    cells: Cells, *, reference: str | None = None, generator: np.random.Generator | None = None
 ) -> pd.DataFrame:
     """Per optimizer, over all workloads, at cross-fitted rates: share of the budget spent, and speed-up.
 

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 
 from ..metrics.order import quantile
-from .grid import Array, grid, table
+from .grid import Array, Cells, grid, table
 
 FIGURES = ("step", "n", "value", "low", "high")
 
 
-def loss_curves(curves: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+def loss_curves(curves: pd.DataFrame, cells: Cells) -> pd.DataFrame:
     """Per workload and optimizer, at the recommended rate: median and quartiles of the curves, by step.
 
     A run that diverged is `inf` from its first missing point on; a run that stopped at its target keeps its

@@ -16,7 +16,7 @@ from ..metrics.pooled import wins
 from ..metrics.rates import lowest_diverging, usable_stretch, width_in_decades
 from ..metrics.stability import straightness
 from .compare import score
-from .grid import Array, grid
+from .grid import Array, Cells, grid
 from .prepare import LOWEST
 from .tuning import rate_replicates, usable_grid, width_replicates
 
@@ -39,7 +39,7 @@ class Evidence:
         generator: where resamples come from.
     """
 
-    def __init__(self, cells: pd.DataFrame, generator: np.random.Generator):
+    def __init__(self, cells: Cells, generator: np.random.Generator):
         self.g, self.generator = grid(cells), generator
 
     @cached_property

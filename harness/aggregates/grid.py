@@ -100,12 +100,21 @@ class Grid:
         return at_choice(self.take(column), choice or self.choice)
 
 
-def grid(cells: pd.DataFrame) -> Grid:
-    """Cells by place; rows without a learning rate or a seed have none and are left out."""
+Cells = pd.DataFrame | Grid  # what every aggregate takes: rows, or rows that are in their places already
+
+
+def grid(cells: Cells) -> Grid:
+    """Cells by place; rows without a learning rate or a seed have none and are left out.
+
+    A grid passes through: make it once where many aggregates are wanted, and its choices are made once too.
+    """
+    if isinstance(cells, Grid):
+        return cells
     frame = prepare(cells)
     known = ~np.isnan(frame["learning_rate"].to_numpy() + frame["seed"].to_numpy())
     frame = frame if known.all() else frame.take(np.flatnonzero(known)).reset_index(drop=True)
-    workload, optimizer = frame["workload"].to_numpy(str), frame["optimizer"].to_numpy(str)
+    workload, workloads = pd.factorize(frame["workload"])
+    optimizer, optimizers = pd.factorize(frame["optimizer"])
     rate = frame["learning_rate"].to_numpy(float)
     new_pair = np.ones(len(frame), bool)
     new_pair[1:] = (workload[1:] != workload[:-1]) | (optimizer[1:] != optimizer[:-1])
@@ -121,7 +130,8 @@ def grid(cells: pd.DataFrame) -> Grid:
     rows[pair, place, seed] = np.arange(len(frame))
     rates = np.full(shape, np.nan)
     rates[pair, place] = rate
-    return Grid(frame, workload[first], optimizer[first], rates, seeds, rows)
+    labels = np.asarray(workloads, str)[workload[first]], np.asarray(optimizers, str)[optimizer[first]]
+    return Grid(frame, labels[0], labels[1], rates, seeds, rows)
 
 
 def generator_of(generator: np.random.Generator | None) -> np.random.Generator:

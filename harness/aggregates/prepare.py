@@ -28,8 +28,9 @@ def with_optimum(cells: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:
     if "gap" in cells:
         raise ValueError("with_optimum: these cells are prepared already; call it before prepare()")
     known = {label: w.get("optimum") for label, w in study.get("workloads", {}).items()}
-    values = [known.get(w) for w in cells["workload"]] if "workload" in cells else []
-    return cells.assign(optimum=pd.Series(values, index=cells.index, dtype=float))
+    codes, labels = pd.factorize(cells["workload"]) if "workload" in cells else (np.full(len(cells), -1), [])
+    values = np.array([*(known.get(label) for label in labels), None], float)  # the last: of no workload
+    return cells.assign(optimum=values[codes])
 
 
 def prepare(cells: pd.DataFrame) -> pd.DataFrame:
@@ -57,12 +58,12 @@ def prepare(cells: pd.DataFrame) -> pd.DataFrame:
     for column in NUMBERS:
         frame[column] = frame[column].to_numpy(float, na_value=np.nan)
     frame = _ordered(frame)
-    status = frame["status"].to_numpy(str)
     steps = frame["steps_to_target"].to_numpy()
-    frame["diverged"], frame["failed"] = status == "diverged", status == "failed"
+    for status in ("diverged", "failed"):
+        frame[status] = (frame["status"] == status).to_numpy(bool)
     frame["lost"] = frame["diverged"] | frame["failed"]
     frame["reached"] = np.where(np.isnan(steps), np.inf, steps)
-    workload, lost = frame["workload"].to_numpy(str), frame["lost"].to_numpy()
+    workload, lost = pd.factorize(frame["workload"])[0], frame["lost"].to_numpy()
     metrics = _metric_columns(frame["metrics"].to_numpy() if "metrics" in frame else ())
     for name, values in metrics.items():
         has = np.isin(workload, np.unique(workload[~np.isnan(values)]))
@@ -88,13 +89,19 @@ def _level(loss: np.ndarray) -> np.ndarray:
 
 def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
     """Sorted by the keys, then by id; of equal keys the first."""
-    codes = [pd.factorize(frame[c], sort=True)[0] for c in ("cell_id", *reversed(KEYS))]
-    frame = frame.take(np.lexsort(codes))
-    return frame.take(np.flatnonzero(~frame.duplicated(KEYS))).reset_index(drop=True)
+    codes = np.stack([pd.factorize(frame[c], sort=True)[0] for c in reversed(KEYS)])
+    order = np.lexsort(codes)
+    again = (np.diff(codes[:, order], axis=1) == 0).all(0)
+    if again.any():  # only then do ids decide; there may be a million of them
+        order = np.lexsort([pd.factorize(frame["cell_id"], sort=True)[0], *codes])
+        order = order[np.append(True, ~again)]
+    return frame.take(order).reset_index(drop=True)
 
 
 def _pairs(entry: Any) -> Iterable[tuple[str, float]]:
     """A map's items: pandas has them as (key, value) tuples, a dict, or null."""
+    if isinstance(entry, list):  # the usual case, before the check of an abstract class
+        return entry
     if isinstance(entry, Mapping):
         return entry.items()
     return () if entry is None or isinstance(entry, float) else entry

@@ -8,7 +8,7 @@ import pandas as pd
 from ..metrics.bootstrap import quantile_interval
 from ..metrics.order import mean, median
 from ..metrics.success import expected_running_time, success_rate, wilson_interval
-from .grid import Array, Grid, generator_of, grid, table
+from .grid import Array, Cells, Grid, generator_of, grid, table
 
 
 def _per_rate(g: Grid, **columns: Array) -> pd.DataFrame:
@@ -19,7 +19,7 @@ def _per_rate(g: Grid, **columns: Array) -> pd.DataFrame:
     return table(**labels, **{k: v[there] for k, v in columns.items()})
 
 
-def learning_rate_curve(cells: pd.DataFrame, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
+def learning_rate_curve(cells: Cells, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
     """Per workload, optimizer and learning rate: the median final loss, with failures as `inf`.
 
     Returns:
@@ -50,7 +50,7 @@ def learning_rate_curve(cells: pd.DataFrame, *, generator: np.random.Generator |
 
 
 def steps_heatmap(
-    cells: pd.DataFrame, *, stay: bool = False, generator: np.random.Generator | None = None
+    cells: Cells, *, stay: bool = False, generator: np.random.Generator | None = None
 ) -> pd.DataFrame:
     """Per workload, optimizer and learning rate: the median number of steps to the target.
 
@@ -78,7 +78,7 @@ def steps_heatmap(
     )
 
 
-def divergence(cells: pd.DataFrame) -> pd.DataFrame:
+def divergence(cells: Cells) -> pd.DataFrame:
     """Per workload, optimizer and learning rate: the share of seeds that diverged.
 
     Returns:

@@ -17,20 +17,20 @@ from ..metrics.order import median
 from ..metrics.spread import log_spread, ranks, weighted_parts
 from ..metrics.stability import straightness
 from ..metrics.success import success_rate, wilson_interval
-from .grid import Array, Grid, generator_of, grid, table
+from .grid import Array, Cells, Grid, generator_of, grid, table
 from .prepare import LOWEST, METRIC, prepare
 
 STATUSES = ("converged", "budget", "diverged", "failed")
 
 
-def summary(cells: pd.DataFrame) -> pd.DataFrame:
+def summary(cells: Cells) -> pd.DataFrame:
     """Per workload and optimizer: how many runs there are and how they ended.
 
     Returns:
         workload, optimizer, n, converged, budget, diverged, failed, seeds, learning_rates (numbers), steps
         (run in all), train_seconds (in all).
     """
-    frame = prepare(cells)
+    frame = cells.frame if isinstance(cells, Grid) else prepare(cells)
     flags = {s: (frame["status"] == s).to_numpy(int) for s in STATUSES}
     figures = {
         "n": ("n", "sum"),
@@ -56,7 +56,7 @@ def _long(g: Grid, measures: dict[str, tuple[Array, Array, Array, Array]], rate:
     return out.sort_values(["workload", "optimizer"], kind="stable", ignore_index=True)
 
 
-def stability(cells: pd.DataFrame, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
+def stability(cells: Cells, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
     """Per workload and optimizer, at the recommended rate: medians over seeds of the path's figures.
 
     Returns:
@@ -80,7 +80,7 @@ def _median(values: Array, generator: np.random.Generator) -> tuple[Array, Array
     return (~np.isnan(values)).sum(-1), median(values), *quantile_interval(values, generator)
 
 
-def generalisation(cells: pd.DataFrame, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
+def generalisation(cells: Cells, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
     """Per workload and optimizer: train, validation and test figures, and the gap test - train.
 
     The rate is chosen by the median validation loss (never by test data), and every seed is reported at the
@@ -115,7 +115,7 @@ def generalisation_gap(test: Array, train: Array) -> Array:
     return np.where(known, np.where(known, test, 0) - np.where(known, train, 0), np.nan)
 
 
-def initialisation(cells: pd.DataFrame, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
+def initialisation(cells: Cells, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
     """What the seed alone changes, at the recommended rate, and its part of the variance.
 
     Returns:

@@ -10,12 +10,12 @@ from ..metrics.order import by_count
 from ..metrics.profiles import performance_profile, performance_ratios, profile_score, study_times
 from ..metrics.runtime import runtime_ecdf
 from ..metrics.success import expected_running_time, running_time_replicates
-from .grid import Array, Grid, generator_of, grid, none, table
+from .grid import Array, Cells, Grid, generator_of, grid, none, table
 
 POINTS = 64  # of a drawn curve
 
 
-def ecdf(cells: pd.DataFrame, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
+def ecdf(cells: Cells, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
     """Per optimizer: the share of (workload, seed, target) hit within a number of steps.
 
     Every seed counts at the rate that the other half of the seeds chose; targets are each run's own ladder
@@ -101,7 +101,7 @@ def _running_times(g: Grid, generator: np.random.Generator) -> tuple[Array, Arra
 
 
 def profile(
-    cells: pd.DataFrame, *, tau_max: float = 10.0, generator: np.random.Generator | None = None
+    cells: Cells, *, tau_max: float = 10.0, generator: np.random.Generator | None = None
 ) -> pd.DataFrame:
     """Per optimizer: the share of workloads on which its expected running time is within tau x the best.
 
@@ -137,7 +137,7 @@ def profile(
     )
 
 
-def algoperf(cells: pd.DataFrame, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
+def algoperf(cells: Cells, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
     """Per optimizer: AlgoPerf's score over this study's workloads, in steps to the target.
 
     A seed is a study and a learning rate a trial: t = median over seeds of the fewest steps that any rate

@@ -10,7 +10,7 @@ import pandas as pd
 from ..metrics import rates as measure
 from ..metrics.bootstrap import RESAMPLES, percentile_interval, picks, quantile_replicates, weights
 from ..metrics.order import by_count, mean, median
-from .grid import Array, Grid, generator_of, grid, table
+from .grid import Array, Cells, Grid, generator_of, grid, table
 from .prepare import LOWEST
 
 BLOCK = 4_000_000  # replicates held at once
@@ -54,7 +54,7 @@ def rate_replicates(
         )
 
 
-def sensitivity(cells: pd.DataFrame, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
+def sensitivity(cells: Cells, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
     """Per workload and optimizer: how wide the usable learning rates are, and where it diverges.
 
     A rate is usable where its median gap is within 2 x of the optimizer's own best, or where at least half
@@ -121,7 +121,7 @@ def _width_interval(g: Grid, generator: np.random.Generator) -> tuple[Array, Arr
     return percentile_interval(width_replicates(g, generator))
 
 
-def tunability(cells: pd.DataFrame, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
+def tunability(cells: Cells, *, generator: np.random.Generator | None = None) -> pd.DataFrame:
     """Per workload and optimizer: what k random draws from its own grid are expected to give at best.
 
     Returns:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -54,10 +55,26 @@ class Part:
         few = f"; only {plural(e.n, 'run')}, {ENOUGH_PAIRS} are needed" if e.n < ENOUGH_PAIRS else ""
         return self.says.format(value=self.show(e.value), span=span) + few
 
+    def figure(self, where: str = "") -> dict[str, Any]:
+        """What a picture of it needs; figures that are not known are null."""
+        e = self.estimate
+        value, low, high = (float(v) if np.isfinite(v) else None for v in (e.value, e.low, e.high))
+        return {
+            "where": where,
+            "sentence": self.sentence,
+            "verdict": self.verdict,
+            "value": value,
+            "low": low,
+            "high": high,
+            "threshold": self.threshold,
+            "at_threshold": self.show(self.threshold),
+            "share": self.show is share,
+        }
+
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim with what decides it."""
+    """A claim with what decides it; `figures` is JSON: `lead`, `parts` (see `Part.figure`) and `more`."""
 
     name: str
     statement: str
@@ -65,6 +82,7 @@ class Claim:
     evidence: str
     n: int = 0
     workloads: int = 0
+    figures: str = ""
 
 
 def all_of(name: str, statement: str, parts: Sequence[Part], more: str = "") -> Claim:
@@ -77,7 +95,8 @@ def all_of(name: str, statement: str, parts: Sequence[Part], more: str = "") -> 
         verdict = "holds"
     evidence = "; ".join(part.sentence for part in parts) + (f"; {more}" if more else "")
     n, workloads = (max(getattr(p.estimate, k) for p in parts) for k in ("n", "workloads"))
-    return Claim(name, statement, verdict, evidence[0].upper() + evidence[1:] + ".", n, workloads)
+    figures = _json("", [part.figure() for part in parts], more)
+    return Claim(name, statement, verdict, evidence[0].upper() + evidence[1:] + ".", n, workloads, figures)
 
 
 def any_of(name: str, statement: str, workloads: Sequence[str], parts: Sequence[Part], nothing: str) -> Claim:
@@ -94,8 +113,14 @@ def any_of(name: str, statement: str, workloads: Sequence[str], parts: Sequence[
         zip(verdicts, workloads, parts, strict=True), key=lambda v: (v[0] != "holds", -_excess(v[2]), v[1])
     )
     told = "; ".join(f"{w}: {part.sentence}" for _, w, part in ranked[:3])
-    evidence = f"Resolved on {verdicts.count('holds')} of {plural(len(parts), 'workload')}. {told}."
-    return Claim(name, statement, verdict, evidence, sum(p.estimate.n for p in parts), len(parts))
+    lead = f"Resolved on {verdicts.count('holds')} of {plural(len(parts), 'workload')}."
+    n = sum(p.estimate.n for p in parts)
+    figures = _json(lead, [part.figure(w) for _, w, part in ranked[:3]], "")
+    return Claim(name, statement, verdict, f"{lead} {told}.", n, len(parts), figures)
+
+
+def _json(lead: str, parts: list[dict[str, Any]], more: str) -> str:
+    return json.dumps({"lead": lead, "parts": parts, "more": more})
 
 
 def _excess(part: Part) -> float:

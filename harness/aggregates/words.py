@@ -11,12 +11,13 @@ from ..sentences import plural
 
 
 def number(value: float) -> str:
-    """Three significant digits; `infinite`, `unknown`."""
+    """Three significant digits, with a minus sign and never `-0`; `infinite`, `unknown`."""
     if np.isnan(value):
         return "unknown"
     if np.isinf(value):
         return "infinite" if value > 0 else "minus infinite"
-    return f"{value:,.0f}" if abs(value) >= 1000 or value == round(value) else f"{value:.3g}"
+    text = f"{abs(value):,.0f}" if abs(value) >= 1000 or value == round(value) else f"{abs(value):.3g}"
+    return f"−{text}" if value < 0 else text
 
 
 def between(low: float, high: float) -> str:
@@ -43,11 +44,16 @@ def steps(count: float) -> str:
     return f"{number(count)} step" + ("" if count == 1 else "s")
 
 
-def why(row: Mapping[str, Any]) -> str:
-    """The reason for a recommendation, from a row of `recommendations`."""
+def why(row: Mapping[str, Any], beside: bool = False) -> str:
+    """The reason for a recommendation, from a row of `recommendations`.
+
+    Args:
+        beside: the figures stand beside the sentence, which need not repeat them.
+    """
     if np.isnan(row["learning_rate"]):
         return "No learning rate gave a finite loss: nothing to recommend."
-    return " ".join(filter(None, [_result(row), _against(row), _edge(row), _caveat(row)]))
+    result = "" if beside and np.isfinite(row["steps_to_target"]) else _result(row)
+    return " ".join(filter(None, [result, _against(row), _edge(row), _caveat(row)]))
 
 
 def _result(row: Mapping[str, Any]) -> str:
@@ -75,6 +81,8 @@ def _against(row: Mapping[str, Any]) -> str:
     pairs = plural(row["pairs"], "shared seed")
     if row["advantage_measure"] == "loss":
         how = "higher" if value >= 0 else "lower"
+        if value == 0:
+            return f"The runner-up, {who}, has as low a loss in the median {span} on {pairs}: {verdict}."
         if value < 0:
             span = between(-row["advantage_high"], -row["advantage_low"])
         return f"The runner-up, {who}, has a loss {how} by {number(abs(value))} {span} on {pairs}: {verdict}."
@@ -86,7 +94,9 @@ def _against(row: Mapping[str, Any]) -> str:
     word = "more" if value > 0 else "fewer"
     if value < 0:
         span = between(-row["advantage_high"], -row["advantage_low"])
-    return f"The runner-up, {who}, needs {number(abs(value))} {word} steps {span} on {pairs}: {verdict}."
+    return (
+        f"The runner-up, {who}, needs {steps(abs(value))} {word} in the median {span} on {pairs}: {verdict}."
+    )
 
 
 def _edge(row: Mapping[str, Any]) -> str:

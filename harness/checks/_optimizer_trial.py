@@ -138,6 +138,21 @@ def nearby(value: float, i: int) -> float:
     return value * (1 - 0.05 * i) if value else 0.01 * i
 
 
+def require_own_dtype(optimizer: Any) -> None:
+    """State as large as the parameters is of their dtype; a single number may have one of its own.
+
+    Raises:
+        Broken: it is not.
+    """
+    for dtype in (tf.float64, tf.bfloat16):
+        for leaf in tf.nest.flatten(optimizer.init({"weights": tf.zeros([3], dtype)})):
+            if leaf.shape.rank and leaf.dtype.is_floating and leaf.dtype != dtype:
+                raise Broken(
+                    f"The state of {dtype.name} parameters holds a {leaf.dtype.name} tensor: make it from "
+                    "the parameters, as by tf.zeros_like."
+                )
+
+
 def require_same_form(before: Any, after: Any, what: str) -> None:
     """Same nested structure, and each tensor with the shape and dtype it had."""
     try:

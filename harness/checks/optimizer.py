@@ -17,6 +17,7 @@ from ._optimizer_trial import (
     identical,
     nearby,
     require_close,
+    require_own_dtype,
     require_same_form,
     says,
     with_budget,
@@ -84,6 +85,7 @@ def _check_is_a_frozen_dataclass(trial: Trial) -> str:
 
 def _check_keeps_structure_and_dtypes(trial: Trial) -> str:
     params, state = trial.params, trial.optimizer.init(trial.params)
+    require_own_dtype(trial.optimizer)
     # The first update by itself: a wrong dtype there makes the next one raise something less clear.
     rate = tf.constant(RATE, tf.float64)
     for new_params, new_state in trial.run(trial.optimizer.update, rate, trial.gradients[:1]):

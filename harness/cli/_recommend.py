@@ -34,14 +34,18 @@ def _row(row: dict[str, Any]) -> list[str]:
 
 def _result(row: dict[str, Any]) -> str:
     """`46 steps (33 to 54)`, or where most runs miss the target `loss 0.0908 (0.0137 to 0.145)`."""
+    from ..aggregates.words import number, steps
+
     if math.isfinite(row["steps_to_target"]):
-        return f"{row['steps_to_target']:,.0f} steps{_interval(row['steps_low'], row['steps_high'])}"
+        return f"{steps(row['steps_to_target'])} {_interval(row['steps_low'], row['steps_high'])}".strip()
     if math.isfinite(row["loss"]):
-        return f"loss {row['loss']:.3g}{_interval(row['loss_low'], row['loss_high'])}"
+        return f"loss {number(row['loss'])} {_interval(row['loss_low'], row['loss_high'])}".strip()
     return "diverged" if row["n"] else "every run failed"
 
 
 def _interval(low: float, high: float) -> str:
+    from ..aggregates.words import number
+
     if math.isnan(low) or math.isnan(high):
         return ""
-    return f" ({low:.3g} to {f'{high:.3g}' if math.isfinite(high) else 'never'})"
+    return f"({number(low)} to {number(high) if math.isfinite(high) else 'never'})"

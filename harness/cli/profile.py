@@ -26,7 +26,7 @@ ORDER = 60
 SIZES = "1e3,1e4,1e5,1e6,1e7,1e8"
 QUICK_SIZES = "1e4,1e6"
 SPLIT_AT = 1_000_000  # parameters; where neither sizes nor tensors are given, this size is split as well
-SPLIT_INTO = 30
+SPLIT_INTO = 32  # a divisor: equal totals are what cost over tensors is compared at
 PATIENCE = 3e7  # parameters; beyond, only what is compiled, unless --implementations says otherwise
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
@@ -105,9 +105,10 @@ def profile(
     names = _implementations(implementations, quick)
     layouts = _layouts(sizes, tensors, shapes, quick)
     with _quiet_import():
-        from ..kernels.device import find
+        from ..kernels.device import find, fuse_outputs
 
         target = find(device)
+        fuse_outputs()  # before anything is compiled
     from ..kernels.measure import Pace
     from ..kernels.run import Plan
     from ..kernels.shapes import of_model

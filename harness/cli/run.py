@@ -98,7 +98,8 @@ def run(
 
     Flags replace the study's fields. Without STUDY, --workload and --optimizer make a study of their own;
     what neither names is taken from the built-in study article, which is also what runs when nothing is
-    given. A run that was cut goes on where it stopped when the same command is given again.
+    given. A run that was cut goes on where it stopped when the same command is given again. Where a cell
+    fails, the others go on, and the exit code is 1.
     """
     given = {
         "name": name,
@@ -191,6 +192,7 @@ def _plan(spec: StudySpec, as_json: bool) -> None:
                 "study": spec.name,
                 "out": spec.folder,
                 "spec": spec.resolved(),
+                "strategy": study.layout().words(),
                 "cells": plan.cells,
                 "cell_steps": plan.cell_steps,
                 "programs": len(plan.programs),
@@ -210,6 +212,7 @@ def _plan(spec: StudySpec, as_json: bool) -> None:
     print_table(f"study {spec.name}", header, rows)
     programs, tiles = plural(len(plan.programs), "program"), plural(len(plan.tiles), "tile")
     print(f"{cells(plan.cells)} in {programs} and {tiles}, {plan.cell_steps:,} cell-steps")
+    print(f"strategy: {study.layout().words()}")
     print(f"memory: {size(plan.estimated_bytes)} for the largest program")
     if seconds is not None:
         print(f"time: about {duration(seconds)}")
@@ -234,22 +237,19 @@ def _race(
             progress=progress,
             cluster=cluster,
         )
-    rows = results.cells()
+    from ..results import REPORTED
+
+    rows = results.cells(REPORTED)
     by_status = {str(k): int(v) for k, v in rows["status"].value_counts().items()}
     folder = shown_path(spec.folder)
     say(f"{cells(len(rows))} in {folder}: {counts(by_status)}")
     for problem in results.problems():
         say(f"warning: {problem}")
-    failed = rows[rows["status"] == "failed"]
-    reason = next(iter(failed["detail"].tolist()), "")
-    if len(failed):
-        say(f"{cells(len(failed))} failed, the first: {reason}")
-        say(f"see them with: optgrid status {shlex.quote(folder)}")
     best = print_recommendations(rows, show=not as_json)
     page = None
     if report:
         say("writing the report")
-        page = results.report()
+        page = results.report(cells=rows)
     if as_json:
         print_json(
             {
@@ -263,5 +263,8 @@ def _race(
         )
     elif page is not None:
         print(f"report: {shown_path(page)}")
-    if len(rows) and len(failed) == len(rows):
-        fail(f"every cell failed: {reason}", 1)
+    failed = rows.loc[rows["status"] == "failed", "detail"].tolist()
+    if failed:
+        many = "every cell" if len(failed) == len(rows) else f"{len(failed):,} of {cells(len(rows))}"
+        see = f"all reasons: optgrid status {shlex.quote(folder)}"
+        fail(f"{many} failed, the first with '{failed[0]}' ({see})", 1)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..sentences import plural
 from ._app import fail, say
 from ._cluster import Insecure, Patience, PerGpu, TileLimit, flags_of
 from ._output import print_json, shown_path
@@ -103,13 +104,15 @@ def submit(
         found["status"] = jobs.follow(client, job, _show)
     except KeyboardInterrupt:
         fail(f"\njob {job} goes on: the same command follows it again", 130, prefix="")
-    if found["status"] != "SUCCEEDED":
-        fail(f"job {job} ended as {found['status']}; the same command goes on where it stopped", 1)
-    if out is None:
+    cut = f"job {job} ended as {found['status']}; the same command goes on where it stopped"
+    if found["status"] == "STOPPED":
+        fail(cut, 1)
+    if out is None:  # after a failed job too: cells that fail make it one, and have their rows
         here = Path(spec.folder)
         files = jobs.fetch(client, job, folder, here)
         found["path"] = str(here)
         say(f"{files} files in {shown_path(here)}")
+    failed = 0 if found["status"] == "SUCCEEDED" else _failed(found["path"], cut)
     if not no_report:
         from ..results import Results
 
@@ -120,6 +123,18 @@ def submit(
         print(f"results: {shown_path(found['path'])}")
         if found["report"]:
             print(f"report: {shown_path(found['report'])}")
+    if failed:
+        fail(f"{plural(failed, 'cell')} failed (all reasons: optgrid status {shown_path(found['path'])})", 1)
+
+
+def _failed(folder: str, cut: str) -> int:
+    """How many cells failed, of a job that ended as failed; it ends here where that is not why."""
+    from ..results import Results
+
+    done = Results(folder).status()
+    if done.missing or not done.counts["failed"]:
+        fail(cut, 1)
+    return done.counts["failed"]
 
 
 def _show(text: str) -> None:

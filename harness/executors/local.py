@@ -8,13 +8,13 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.executors.queueing import TileQueue
 from harness.records import Store
 from harness.runtime import cpu_count
-from harness.types import Outcome, Tile
+from harness.types import Layout, Outcome, Tile
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,7 @@ class Job:
     Args:
         store: the results folder.
         study: its name.
-        strategy: the strategy's name.
-        devices: devices to use; None: every GPU, else the CPU.
+        layout: the strategy, its devices, and what is split over them.
         workers: threads; None: one per core, or per GPU.
         curves: whether recorded points are kept.
         compiling: called with +1 and -1 as a worker begins and ends to compile.
@@ -34,18 +33,24 @@ class Job:
 
     store: Store
     study: str
-    strategy: str = "one_device"
-    devices: tuple[str, ...] | None = None
+    layout: Layout = field(default_factory=lambda: Layout("one_device"))
     workers: int | None = None
     curves: bool = True
     compiling: Callable[[int], None] = lambda change: None
     changed: Callable[..., None] = lambda **fields: None
 
 
-def worker_count(devices: Sequence[str], wanted: int | None) -> int:
-    """Threads to start: what was asked for, else a thread per GPU, or per core on the CPU."""
+def worker_count(layout: Layout, devices: Sequence[str], wanted: int | None) -> int:
+    """Threads to start: what was asked for, else a thread per GPU, or per core on the CPU.
+
+    A split batch takes all devices at once, so its tiles run one after the other.
+    """
+    if layout.split == "batch":
+        return 1
     if wanted is not None:
         return wanted
+    if layout.mirrors:
+        return len(devices)
     return len(devices) if devices[0].startswith("GPU") else cpu_count()
 
 
@@ -57,20 +62,20 @@ def execute(tiles: Sequence[Tile], job: Job, stop: threading.Event | None = None
     Raises:
         RunError: the results folder cannot be written.
     """
-    from harness.strategies import Placement, devices
+    from harness.strategies import placements, prepare
     from harness.worker import Programs, Worker
 
     stop = stop or threading.Event()
-    names = devices(list(job.devices) if job.devices else None)
-    count = max(1, min(worker_count(names, job.workers), len(tiles)))
-    programs = {name: Programs(Placement(job.strategy, name), job.compiling) for name in names}
+    names = prepare(job.layout)
+    count = max(1, min(worker_count(job.layout, names, job.workers), len(tiles)))
+    programs = [Programs(place, job.compiling) for place in placements(job.layout, names)]
     waiting, lock = TileQueue(tiles), threading.Lock()
     done: queue.Queue[Outcome | BaseException | None] = queue.Queue()
 
     def serve(number: int) -> None:
-        device = names[number % len(names)]
-        mine = programs[device]
-        worker = Worker(job.store, mine, job.study, f"{device}/{number}", job.curves, stop.is_set)
+        mine = programs[number % len(programs)]
+        name = f"{mine.placement.device}/{number}"
+        worker = Worker(job.store, mine, job.study, name, job.curves, stop.is_set)
         try:
             while not stop.is_set():
                 with lock:

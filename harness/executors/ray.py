@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from harness import rows, tokens
 from harness.executors.local import Job
@@ -20,11 +20,10 @@ from harness.executors.ray_journal import Journal
 from harness.executors.ray_options import ClusterOptions, require_ray
 from harness.executors.ray_schedule import Call, Failure, Schedule
 from harness.executors.ray_worker import Reply, Rows, Setup, joined, own_versions
+from harness.kernels.study import profile_study
+from harness.records import Store
 from harness.sentences import plural
-from harness.types import Outcome, Tile, digest
-
-if TYPE_CHECKING:
-    from harness.executors.ray_pool import Loss, Member, Pool
+from harness.types import Component, Outcome, Tile, digest
 
 WAIT_SECONDS = 0.5  # for an answer, before looking at the clock and at the user again
 SHORT_CALL = 2.0  # seconds; a worker whose calls are shorter has the next one waiting
@@ -38,16 +37,11 @@ def prepare(options: ClusterOptions) -> None:
     Raises:
         UsageError: Ray is not installed, there is no token here, or it was switched off.
     """
-    from harness.runtime import tensorflow
+    from harness.strategies import hands_off
 
     require_ray()
     tokens.require(options.insecure, make=options.address == "local")
-    tf = tensorflow()
-    try:
-        # The driver only plans; TensorFlow would take the memory that a worker beside it needs.
-        tf.config.set_visible_devices([], "GPU")
-    except RuntimeError:
-        return  # TensorFlow is in use already, in a notebook: it keeps what it has
+    hands_off()  # the driver only plans
 
 
 def execute(
@@ -73,8 +67,7 @@ def execute(
     setup = Setup(
         address=str(job.store.local or job.store.address),
         study=job.study,
-        strategy=job.strategy,
-        devices=job.devices,
+        layout=job.layout,
         curves=job.curves,
         gather=options.gather,
         fingerprint=fingerprint,
@@ -86,15 +79,76 @@ def execute(
     journal = Journal(job.store)
     try:
         with connected(options, job.workers, journal):
-            from harness.executors.ray_pool import Pool
-
-            pool = Pool(setup, options, job.workers, journal)
+            pool = _pool(setup, options, job, journal)
             try:
                 yield from Sweep(tiles, job, options, pool, journal, stop or threading.Event()).run()
             finally:
                 pool.close()
     finally:
         journal.close()
+
+
+def profile(
+    optimizers: Sequence[Component], store: Store, options: ClusterOptions, workers: int | None
+) -> str:
+    """Profiles a study's optimizers once on every type of node; a sentence on what has no kernels."""
+    if options.address == "local":  # this machine and no other
+        return profile_study(optimizers, store)
+    journal = Journal(store)
+    try:
+        with connected(options, workers, journal):
+            from harness.executors.ray_kernels import profile_nodes
+
+            return profile_nodes(optimizers, store, options.patience_seconds)
+    finally:
+        journal.close()
+
+
+def _pool(setup: Setup, options: ClusterOptions, job: Job, journal: Journal) -> Workers:
+    """A worker for each device, or, where a batch is split, one gang that has them all."""
+    layout = job.layout
+    if layout.split == "batch":
+        from harness.executors.ray_gang import gangs
+
+        return gangs(setup, options, layout, journal)
+    from harness.executors.ray_pool import Pool
+
+    return Pool(setup, options, job.workers or (layout.replicas if layout.mirrors else None), journal)
+
+
+class Workers(Protocol):
+    """A pool as the driver's loop wants it; members have `name`, `node`, `warm` and `calls`."""
+
+    gpus: float
+
+    @property
+    def members(self) -> Mapping[str, Any]:
+        """Workers by name."""
+        ...
+
+    def resize(self, useful: int) -> None:
+        """Starts workers that are missing."""
+        ...
+
+    def ready(self) -> Sequence[Any]:
+        """Members that can be given work."""
+        ...
+
+    def send(self, member: Any, number: int, tiles: Sequence[Tile]) -> None:
+        """Gives a member a call."""
+        ...
+
+    def answers(self, wait: float) -> Iterator[Any]:
+        """`(member, number, reply)`, or a loss with `member`, `cause` and `preempted`."""
+        ...
+
+    def lose(self, member: Any, cause: str) -> Any:
+        """Ends a member; returns its loss."""
+        ...
+
+    def close(self) -> None:
+        """Ends them all."""
+        ...
 
 
 class Sweep:
@@ -112,7 +166,7 @@ class Sweep:
         tiles: Sequence[Tile],
         job: Job,
         options: ClusterOptions,
-        pool: Pool,
+        pool: Workers,
         event: Journal,
         stop: threading.Event,
     ):
@@ -165,12 +219,12 @@ class Sweep:
                 if len(member.calls) < depth and (depth == 1 or self._short(member)):
                     self._assign(member, len(ready), nodes)
 
-    def _short(self, member: Member) -> bool:
+    def _short(self, member: Any) -> bool:
         calls = [self.schedule.calls[n] for n in member.calls.values()]
         many = len(self.schedule.queue) > 2 * len(self.pool.members)
         return many and all(0 < c.expected < SHORT_CALL for c in calls)
 
-    def _assign(self, member: Member, workers: int, nodes: int) -> None:
+    def _assign(self, member: Any, workers: int, nodes: int) -> None:
         now = time.monotonic()
         call = self.schedule.assign(member.name, member.warm, now, workers, member.node, nodes)
         if call is not None:
@@ -178,7 +232,7 @@ class Sweep:
             member.warm |= {call.tiles[0].program.key}
             self.pool.send(member, call.number, call.tiles)
 
-    def _take(self, member: Member, number: int, reply: Reply) -> Iterator[Outcome]:
+    def _take(self, member: Any, number: int, reply: Reply) -> Iterator[Outcome]:
         """A call's answer: gathered rows are committed, then they count."""
         if reply.rows:
             self._commit(reply.rows)
@@ -210,7 +264,7 @@ class Sweep:
             loss = self.pool.lose(member, f"it was over its time limit of {limit:g} s")
             yield from self._mourn(loss, LIMIT_CHARGE)
 
-    def _mourn(self, loss: Loss, charge: int = 1) -> Iterator[Outcome]:
+    def _mourn(self, loss: Any, charge: int = 1) -> Iterator[Outcome]:
         """A worker is gone: what it had committed counts, the rest runs again or is found guilty."""
         held = [self.schedule.calls[n] for n in self.schedule.by_worker.get(loss.member.name, ())]
         tiles = [tile for call in held for tile in call.tiles]
@@ -234,7 +288,9 @@ class Sweep:
         tile = failure.tile
         self.event("tile_failed", tile=tile.tile_id, cells=len(tile.cells), cause=failure.reason)
         provenance: dict[str, Any] = {f"{clock}_seconds": 0.0 for clock in ("compile", "train", "evaluate")}
-        provenance |= {"strategy": self.job.strategy, "device": "", "study": self.job.study}
+        layout = self.job.layout
+        provenance |= {"strategy": layout.name, "replicas": layout.replicas or 1, "split": layout.split}
+        provenance |= {"device": "", "study": self.job.study}
         provenance |= {"worker": "", "lanes": tile.program.lanes.count}
         self.job.store.commit(
             tile.tile_id, rows.failed_table(tile, tile.cells, failure.reason, provenance), None

@@ -14,7 +14,12 @@ LIMIT_BYTES = 20 * 2**20
 
 
 def parcel(tiles: Sequence[Tile]) -> tuple[dict[str, bytes], dict[str, str]]:
-    """Files that the plug-ins of some tiles need on a worker.
+    """Files that the plug-ins of some tiles need on a worker: see `parcel_of`."""
+    return _packed(_plugins(tiles))
+
+
+def parcel_of(optimizers: Iterable[Component]) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Files that some optimizers need on a worker.
 
     The folder that a plug-in lies in travels as far as Python could import it from there: its `*.py` files
     and packages. What is installed, and the catalogue's own, is expected on the workers.
@@ -24,9 +29,13 @@ def parcel(tiles: Sequence[Tile]) -> tuple[dict[str, bytes], dict[str, str]]:
     Raises:
         UsageError: it is more than code could be.
     """
+    return _packed(_of("optimizer", optimizers))
+
+
+def _packed(plugins: Iterable[tuple[Path, Path]]) -> tuple[dict[str, bytes], dict[str, str]]:
     files: dict[str, bytes] = {}
     sources: dict[str, str] = {}
-    for path, folder in sorted(set(_plugins(tiles))):
+    for path, folder in sorted(set(plugins)):
         top = digest(str(folder), size=4)
         for each in modules(folder):
             files.setdefault(f"{top}/{each.relative_to(folder).as_posix()}", each.read_bytes())

@@ -89,7 +89,8 @@ class Pool:
         """GPUs that a worker asks for."""
         if self.options.gpus is not None:
             return self.options.gpus
-        only_cpu = bool(setup.devices) and all(d.startswith("CPU") for d in setup.devices or ())
+        named = setup.layout.devices or ()
+        only_cpu = bool(named) and all(d.startswith("CPU") for d in named)
         has = any(node["Resources"].get("GPU") for node in alive())
         return 1 / self.options.per_gpu if has and not only_cpu else 0.0
 

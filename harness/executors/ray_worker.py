@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.records import Store
-from harness.types import Component, Outcome, Program, RunError, Tile, UsageError
+from harness.types import Component, Layout, Outcome, Program, RunError, Tile, UsageError
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Setup:
     Args:
         address: of the results folder.
         study: its name.
-        strategy: the strategy's name.
-        devices: devices by name; None: the GPU that the worker was given, else the CPU.
+        layout: the strategy, what is split, and devices by name; without: the GPUs that the worker was
+            given, else the CPU.
         curves: whether recorded points are kept.
         gather: rows go back to the driver instead of to the results folder.
         fingerprint: of the study, which must be in the results folder that the worker sees.
@@ -40,8 +40,7 @@ class Setup:
 
     address: str
     study: str
-    strategy: str
-    devices: tuple[str, ...] | None
+    layout: Layout
     curves: bool
     gather: bool
     fingerprint: str
@@ -147,8 +146,15 @@ def joined(streams: Sequence[bytes]) -> Any:
     return pa.concat_tables(tables, promote_options="default")
 
 
+class Discarded(Store):
+    """A results folder that forgets what is committed: another process writes the same rows."""
+
+    def commit(self, tile_id: str, cells: Any, curves: Any) -> None:
+        pass
+
+
 class TileRunner:
-    """Runs tiles in this process, on the one device that it was given.
+    """Runs tiles in this process, on the device or devices that it was given.
 
     Args:
         setup: what every worker of the run is told.
@@ -159,9 +165,13 @@ class TileRunner:
         self.setup, self.gpus = setup, gpus
         self.relocated: dict[str, Program] = {}
 
-    def hello(self) -> Hello:
+    def hello(self, peers: Sequence[str] = (), index: int = 0) -> Hello:
         """Imports TensorFlow and checks that this worker can do the work.
 
+        Args:
+            peers: addresses of the processes that run tiles together, this one's among them; none: it
+                runs them alone.
+            index: its own place among them; the first alone commits rows.
         Raises:
             RunError: a sentence that says on which host what is missing.
         """
@@ -173,25 +183,39 @@ class TileRunner:
                     f"worker {host} has {name} {mine.get(name)}, the driver {wanted}: "
                     "rows would differ between them; install the same on every node"
                 )
-        self._unpack()
-        store = self._store(host)
+        self.folder = unpack(self.setup.files)
+        self.store = self._store(host) if index == 0 else Discarded(self.setup.address)
         os.environ.update(self.setup.environment)
-        from harness.strategies import Placement, devices
+        placement = self._placement(host, peers, index)
+        from harness.worker import Programs, Worker
 
-        names = devices(list(self.setup.devices) if self.setup.devices else None)
-        device = names[0]
-        if self.gpus and not self.setup.devices and not device.startswith("GPU"):
+        self.programs = Programs(placement)
+        name = f"{host}/{os.getpid()}/{placement.device}"
+        self.worker = Worker(self.store, self.programs, self.setup.study, name, self.setup.curves)
+        return Hello(host, os.getpid(), placement.device)
+
+    def _placement(self, host: str, peers: Sequence[str], index: int) -> Any:
+        from harness.strategies import joined, placements, prepare, visible
+
+        layout = self.setup.layout
+        seen = visible()
+        if self.gpus and not layout.devices and not any(d.startswith("GPU") for d in seen):
             raise RunError(
                 f"worker {host} was given a GPU that its TensorFlow does not see: install "
                 "tensorflow[and-cuda] there, or name what to use, as 'strategy: {devices: [\"CPU:0\"]}'"
             )
-        from harness.worker import Programs, Worker
-
-        self.store = store
-        self.programs = Programs(Placement(self.setup.strategy, device))
-        name = f"{host}/{os.getpid()}/{device}"
-        self.worker = Worker(store, self.programs, self.setup.study, name, self.setup.curves)
-        return Hello(host, os.getpid(), device)
+        if layout.split == "lanes":
+            # One of the replicas: its device is what it was given, under whatever name the study has it.
+            on_gpu = any(d.startswith("GPU") for d in layout.devices or ())
+            mine = replace(layout, replicas=None, devices=None if on_gpu else layout.devices)
+            found = placements(mine, prepare(replace(mine, name="one_device"))[:1])[0]
+            found.replicas = self.setup.layout.replicas or 1
+            return found
+        try:
+            names = prepare(layout)
+        except UsageError as error:
+            raise RunError(f"worker {host}: {error}") from error
+        return joined(layout, names, peers, index) if peers else placements(layout, names)[0]
 
     def run(self, tiles: Sequence[Tile]) -> Reply:
         """Runs tiles one after the other; each is committed as it ends."""
@@ -219,21 +243,6 @@ class TileRunner:
 
     # -- the user's own code -------------------------------------------------------------------------
 
-    def _unpack(self) -> None:
-        """Lays the plug-ins' files in a folder of this process and makes its modules importable."""
-        if not self.setup.files:
-            return
-        digest = hashlib.sha256()
-        for name, data in sorted(self.setup.files.items()):
-            digest.update(name.encode() + b"\0" + data)
-        self.folder = Path(tempfile.mkdtemp(prefix=f"optgrid-code-{digest.hexdigest()[:12]}-"))
-        for name, data in self.setup.files.items():
-            path = self.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        for top in sorted({self.folder / Path(name).parts[0] for name in self.setup.files}):
-            sys.path.append(str(top))
-
     def _relocate(self, tile: Tile) -> Tile:
         """The tile with its plug-ins' paths as they are on this machine."""
         if not self.setup.sources:
@@ -243,12 +252,34 @@ class TileRunner:
             program = tile.program
             self.relocated[key] = replace(
                 program,
-                workload=self._moved(program.workload),
-                optimizer=self._moved(program.optimizer),
+                workload=relocated(program.workload, self.folder, self.setup.sources),
+                optimizer=relocated(program.optimizer, self.folder, self.setup.sources),
             )
         return Tile(self.relocated[key], tile.cells)
 
-    def _moved(self, component: Component) -> Component:
-        source = self.setup.sources.get(component.source)
-        path = str(self.folder / source) if source else component.source
-        return replace(component, source=path, inner=tuple(map(self._moved, component.inner)))
+
+def unpack(files: Mapping[str, bytes]) -> Path:
+    """Lays the plug-ins' files in a folder of this process and makes its modules importable."""
+    digest = hashlib.sha256()
+    for name, data in sorted(files.items()):
+        digest.update(name.encode() + b"\0" + data)
+    folder = Path(tempfile.mkdtemp(prefix=f"optgrid-code-{digest.hexdigest()[:12]}-")) if files else Path()
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    for top in sorted({folder / Path(name).parts[0] for name in files}):
+        sys.path.append(str(top))
+    return folder
+
+
+def relocated(component: Component, folder: Path, sources: Mapping[str, str]) -> Component:
+    """The component with its plug-ins' paths as they are on this machine.
+
+    Args:
+        folder, sources: where the files lie here, and each path's place among them.
+    """
+    source = sources.get(component.source)
+    path = str(folder / source) if source else component.source
+    inner = tuple(relocated(each, folder, sources) for each in component.inner)
+    return replace(component, source=path, inner=inner)

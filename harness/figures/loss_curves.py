@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .base.axes import label_axes, log_axis, panel, value_axis
-from .base.data import ReportData, listed
+from .base.data import ReportData, listed, plural
 from .base.drawing import Drawing, Item, Panel, optimizer_items
 from .base.frame import Frame
 from .base.lines import draw_lines, mark_failures, mark_level
@@ -42,7 +42,21 @@ def draw(data: ReportData, theme: Theme) -> Drawing | None:
         *optimizer_items(data.looks, data.short_optimizers, theme),
         Item("most seeds diverged", "marker", theme.muted, "x"),
     )
-    return Drawing(TITLE, tuple(panels), caption, "", legend)
+    return Drawing(TITLE, tuple(panels), caption, _finding(data, shown), legend)
+
+
+def _finding(data: ReportData, shown: list[str]) -> str:
+    frame = data.loss_curves
+    targets = {w: data.target(w) + data.baseline(w) for w in shown}
+    counts = dict.fromkeys(data.optimizers, 0)
+    for workload, target in targets.items():
+        part = frame[(frame.workload == workload) & (frame.metric == data.metric(workload))]
+        ends = part.sort_values("step").groupby("optimizer").value.last()
+        for optimizer in ends.index[ends <= target]:
+            counts[optimizer] += 1
+    order = sorted(data.optimizers, key=lambda o: -counts[o])[:4]
+    told = listed([f"{data.short_optimizers[o]} on {counts[o]}" for o in order])
+    return f"The median run ends below the target on this many of {plural(len(shown), 'workload')}: {told}."
 
 
 def _panel(data: ReportData, workload: str, frame: Frame, theme: Theme) -> Panel:

@@ -25,6 +25,7 @@ def draw(data: ReportData, theme: Theme) -> Drawing | None:
     shown = data.leading(OPTIMIZERS)
     seeds = max(1, min(3, RUNS // max(len(shown), 1)))
     panels = []
+    ends: dict[str, list[bool]] = {optimizer: [] for optimizer in shown}
     for ground in grounds(data):
         runs = [p for p in paths(data, ground.workload, seeds) if p.optimizer in shown]
         if not runs or len(panels) == PANELS:
@@ -32,6 +33,7 @@ def draw(data: ReportData, theme: Theme) -> Drawing | None:
         figure, axes = ground_panel(data, ground, theme)
         for run in runs:
             _draw_path(axes, run, data, theme)
+            ends[run.optimizer].append(run.reached)
         panels.append(Panel(figure, _alt(data, ground.workload, runs)))
     if not panels:
         return None
@@ -53,7 +55,9 @@ def draw(data: ReportData, theme: Theme) -> Drawing | None:
         Item("minimum", "marker", theme.ink, "*"),
         Item("end of a run", "marker", theme.muted, "o"),
     )
-    return Drawing(TITLE, tuple(panels), caption, legend=legend)
+    told = [f"{data.short_optimizers[o]} {sum(e)} of {len(e)}" for o, e in ends.items() if e]
+    finding = f"Of the runs that are drawn, these reach the target: {listed(told)}."
+    return Drawing(TITLE, tuple(panels), caption, finding, legend)
 
 
 def _draw_path(axes: Axes, run: Path, data: ReportData, theme: Theme) -> None:

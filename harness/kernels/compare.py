@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from .schema import KEYS, Frame
+from .words import QUIET
 
 LEAST = 0.05  # a change under this is none, however quiet the machine
 PASSES = 0.25  # a difference in passes that counts
+ENOUGH = 9  # windows from which a row's noise is an estimate; of five, three may be lucky together
 
 
 @dataclass(frozen=True)
@@ -17,9 +19,9 @@ class Comparison:
     """What differs between two profiles.
 
     Args:
-        table: a row per measurement that both have: keys, `old_seconds`, `new_seconds`, `change` (+1 is twice
-            the time), `noise` (what change could be chance), `old_passes`, `new_passes`, `verdict`
-            (`slower`, `faster`, `more passes`, `fewer passes`, `same`).
+        table: a row per measurement that both have: keys, `old_seconds`, `new_seconds`, `change` (of the time
+            in copies; +1 is twice), `noise` (what change could be chance), `old_passes`, `new_passes` and
+            `verdict` (`slower`, `faster`, `more passes`, `fewer passes`, `same`).
         only_old, only_new: measurements that the other lacks.
     """
 
@@ -41,35 +43,33 @@ class Comparison:
 def compare(old: Frame, new: Frame) -> Comparison:
     """Compare two profiles.
 
-    A time differs where the medians do by more than 5 % and by more than both rows' noise together, and the
-    quartiles do not overlap. Passes are read from the program and have no noise: they are judged where time
-    says nothing.
+    Times are compared in copies: seconds of an update times the bandwidth of the copy that took turns with
+    it, so that a machine that is slower as a whole is no regression of a rule. They differ where they do by
+    more than 5 % and by more than both rows' noise together, and the quartiles do not overlap. Passes are
+    read from the program and have no noise: more of them are a regression, fewer a gain, whatever the time
+    says, unless both machines were quiet, and looked at often enough to know that they were.
     """
     keys = list(KEYS)
-    columns = [*keys, "update_seconds", "update_seconds_low", "update_seconds_high", "noise", "passes"]
+    measures = ["update_seconds", "update_seconds_low", "update_seconds_high", "copy_gigabytes_per_second"]
+    columns = [*keys, *measures, "noise", "copy_noise", "windows", "passes"]
     sides = [_latest(frame)[columns] for frame in (old, new)]
     both = sides[0].merge(sides[1], on=keys, suffixes=("_old", "_new"))
-    before, after = both["update_seconds_old"].to_numpy(float), both["update_seconds_new"].to_numpy(float)
-    change = after / before - 1
-    chance = np.maximum(both["noise_old"].to_numpy(float) + both["noise_new"].to_numpy(float), LEAST)
-    apart_up = both["update_seconds_low_new"].to_numpy(float) > both["update_seconds_high_old"].to_numpy(
-        float
-    )
-    apart_down = both["update_seconds_high_new"].to_numpy(float) < both["update_seconds_low_old"].to_numpy(
-        float
-    )
-    walks = both["passes_new"].to_numpy(float) - both["passes_old"].to_numpy(float)
+    before, after = (_Side(both, side) for side in ("_old", "_new"))
+    change = after.copies / before.copies - 1
+    chance = np.maximum(before.noise + after.noise, LEAST)
     # The same noise upwards and downwards: twice as slow and twice as fast are the same distance from none.
-    slower = apart_up & (change > chance)
-    faster = apart_down & (before / after - 1 > chance)
+    slower = (after.low > before.high) & (change > chance)
+    faster = (after.high < before.low) & (before.copies / after.copies - 1 > chance)
+    walks = after.passes - before.passes
+    trusted = before.quiet & after.quiet
     verdicts = np.select(
-        [slower, faster, walks > PASSES, walks < -PASSES],
-        ["slower", "faster", "more passes", "fewer passes"],
+        [slower & trusted, faster & trusted, walks > PASSES, walks < -PASSES, slower, faster],
+        ["slower", "faster", "more passes", "fewer passes", "slower", "faster"],
         "same",
     )
     table = both[keys].assign(
-        old_seconds=before,
-        new_seconds=after,
+        old_seconds=before.seconds,
+        new_seconds=after.seconds,
         change=change,
         noise=chance,
         old_passes=both["passes_old"],
@@ -77,6 +77,24 @@ def compare(old: Frame, new: Frame) -> Comparison:
         verdict=verdicts,
     )
     return Comparison(table, len(sides[0]) - len(both), len(sides[1]) - len(both))
+
+
+class _Side:
+    """One of the two profiles: columns of the rows that both have, as arrays [rows]."""
+
+    def __init__(self, both: Frame, side: str):
+        def column(name: str) -> np.ndarray:
+            return both[name + side].to_numpy(float)
+
+        copied = column("copy_gigabytes_per_second")
+        self.seconds = column("update_seconds")
+        self.copies, self.low, self.high = (
+            column(name) * copied for name in ("update_seconds", "update_seconds_low", "update_seconds_high")
+        )
+        shared, alone = column("copy_noise"), column("noise")
+        self.noise, self.passes = np.where(np.isnan(shared), alone, shared), column("passes")
+        steady = np.maximum(self.noise, alone) <= QUIET
+        self.quiet = steady & (column("windows") >= ENOUGH)
 
 
 def _latest(frame: Frame) -> Frame:

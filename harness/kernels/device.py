@@ -75,6 +75,26 @@ def tensorflow() -> Any:
     return tf
 
 
+_FUSED: list[bool] = []
+
+
+def fuse_outputs() -> bool:
+    """Let XLA write several arrays from one kernel, Keras' too, in this process; whether it does.
+
+    For a process that only profiles: a grid's rows are to be the same to the bit in all processes.
+    """
+    tensorflow()
+    from optimizers import fuse_outputs as asked
+
+    _FUSED[:] = [asked()]
+    return _FUSED[0]
+
+
+def outputs_fused() -> bool:
+    """Whether `fuse_outputs` was called here, in time."""
+    return _FUSED == [True]
+
+
 def find(name: str | None) -> Device:
     """The device of that name; by default the first GPU, else the CPU.
 
@@ -94,9 +114,9 @@ def find(name: str | None) -> Device:
 
 def _model(tf: Any, name: str) -> str:
     if name.startswith("CPU"):
-        from ..runtime import _processor
+        from ..runtime import processor
 
-        return _processor()
+        return processor()
     gpus = tf.config.list_physical_devices("GPU")
     index = int(name.rpartition(":")[2])
     details = tf.config.experimental.get_device_details(gpus[index]) if index < len(gpus) else {}

@@ -70,12 +70,14 @@ class Program:
     Args:
         kernels: what is launched, in order; scalars' kernels too.
         flops: arithmetic and transcendental operations on numbers.
+        product_flops: those of them in matrix products.
         temporary_bytes: the most that intermediate results hold at once, outputs not counted.
     """
 
     kernels: tuple[Kernel, ...]
     flops: int
     temporary_bytes: int
+    product_flops: int = 0
 
     @property
     def fusions(self) -> int:
@@ -107,7 +109,12 @@ def read(text: str) -> Program:
     if entry is None:
         raise ValueError("the HLO text has no ENTRY computation")
     kernels = tuple(_kernels(computations, entry, 1))
-    return Program(kernels, _flops(computations, entry), _temporary(computations, entry))
+    return Program(
+        kernels,
+        _flops(computations, entry),
+        _temporary(computations, entry),
+        _flops(computations, entry, products_only=True),
+    )
 
 
 def _parse(text: str) -> tuple[dict[str, list[Instruction]], str | None]:
@@ -201,19 +208,20 @@ def _kernels(computations: dict[str, list[Instruction]], name: str, times: int) 
         yield Kernel(line.name, line.opcode, elements, size, times)
 
 
-def _flops(computations: dict[str, list[Instruction]], name: str) -> int:
+def _flops(computations: dict[str, list[Instruction]], name: str, products_only: bool = False) -> int:
     known = {line.name: line for line in computations[name]}
     total = 0
     for line in computations[name]:
         if ARITHMETIC.match(line.opcode):
-            total += line.elements
+            total += 0 if products_only else line.elements
         elif line.opcode == "reduce":
             inputs = [known[o].elements for o in line.operands if o in known]
-            total += max(inputs, default=0)
+            total += 0 if products_only else max(inputs, default=0)
         elif line.opcode in ("dot", "custom-call"):
             total += _product(line, [known[o] for o in line.operands if o in known])
         elif line.opcode in ("fusion", "call", "while"):
-            total += line.trips * sum(_flops(computations, c) for c in line.called if c in computations)
+            inside = [_flops(computations, c, products_only) for c in line.called if c in computations]
+            total += line.trips * sum(inside)
     return total
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import gc
 import math
+import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
+from scipy.stats import binom
 
 from .cases import Case, Prepared
 from .device import Device, tensorflow
 
 MOST_CALLS = 2000  # in a window
 FEWEST_WINDOWS = 5
+SITTINGS = 2
+COVERAGE = 0.95  # of the interval of a median
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,17 @@ class Pace:
 
 @dataclass
 class Timed:
-    """An implementation between its first call and its last window."""
+    """An implementation between its first call and its last window.
+
+    Args:
+        seconds: of an update, window by window, a list per sitting.
+    """
 
     prepared: Prepared
     first_seconds: float = 0.0
     calls: int = 1
     rounds: int = FEWEST_WINDOWS
-    seconds: list[float] = field(default_factory=list)
+    seconds: list[list[float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -70,17 +78,26 @@ def start(prepared: Prepared, pace: Pace) -> Timed:
     return timed
 
 
-def take_turns(group: list[Timed]) -> None:
-    """Windows of all of a group, one of each in turn, so that what disturbs the machine disturbs all."""
+def take_turns(group: list[Timed], sitting: int = 0, sittings: int = 1) -> None:
+    """Windows of all of a group, one of each in turn, so that what disturbs the machine disturbs all.
+
+    Args:
+        group: whose first calls are done.
+        sitting: which part of the windows, from 0; what happens between sittings spreads them over time.
+        sittings: in how many parts.
+    """
     collecting = gc.isenabled()
     gc.disable()
     try:
-        for turn in range(max((timed.rounds for timed in group), default=0)):
+        turns = {id(timed): len(range(sitting, timed.rounds, sittings)) for timed in group}
+        for timed in group:
+            timed.seconds.append([])
+        for turn in range(max(turns.values(), default=0)):
             for timed in group:
-                if turn < timed.rounds:
+                if turn < turns[id(timed)]:
                     if timed.calls > 1:
                         _seconds(timed.prepared, 1)  # what the others left in the caches is not its own
-                    timed.seconds.append(_seconds(timed.prepared, timed.calls) / timed.calls)
+                    timed.seconds[-1].append(_seconds(timed.prepared, timed.calls) / timed.calls)
     finally:
         if collecting:
             gc.enable()
@@ -88,7 +105,7 @@ def take_turns(group: list[Timed]) -> None:
 
 def summary(timed: Timed) -> Timing:
     """Median, quartiles and noise of an implementation's windows."""
-    values = np.asarray(timed.seconds)
+    values = np.concatenate([np.asarray(part) for part in timed.seconds])
     low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
     spent = timed.first_seconds - float(median)
     return Timing(
@@ -98,24 +115,35 @@ def summary(timed: Timed) -> Timing:
         windows=len(values),
         calls=timed.calls,
         compile_seconds=max(spent, 0.0) if timed.prepared.compiles else None,
-        noise=noise(values),
+        noise=noise(timed.seconds),
     )
 
 
-def noise(values: np.ndarray) -> float:
+def shared_noise(timed: Timed, ceiling: Timed) -> float:
+    """Noise of an update's time in copies: what slows the machine as a whole is in both and cancels."""
+    pairs = zip(timed.seconds, ceiling.seconds, strict=True)
+    return noise([[a / b for a, b in zip(mine, other, strict=False)] for mine, other in pairs])
+
+
+def noise(sittings: Sequence[Sequence[float]]) -> float:
     """How far off another run's median may be, as a share of the median.
 
-    The larger of the 95 % half-width of a median, 1.57 IQR / √n (McGill, Tukey and Larsen 1978), and the
-    distance between the medians of the first and the second half of the windows, which sees a drift.
+    The larger of two: how far the ends of the median's 95 % interval lie from it (order statistics: no
+    assumption on the distribution; with fewer than six windows there is none, and it is all of the range),
+    and the distance between the medians of the first and the second half of the time, sittings where there
+    are several: windows beside each other do not see a machine that changes over seconds.
 
     Args:
-        values: seconds of windows [n].
+        sittings: values of windows, in order, a list per sitting.
     """
-    low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
-    width = 1.57 * (high - low) / math.sqrt(len(values))
-    half = len(values) // 2
-    drift = abs(np.median(values[:half]) - np.median(values[half:])) if half else 0.0
-    return float(max(width, drift) / median)
+    values = np.concatenate([np.asarray(part, float) for part in sittings])
+    median, count = float(np.median(values)), len(values)
+    ordered = np.sort(values)
+    rank = max(int(binom.ppf((1 - COVERAGE) / 2, count, 0.5)), 1)  # the rank-th from both ends
+    width = max(median - ordered[rank - 1], ordered[count - rank] - median)
+    parts = [part for part in sittings if len(part)] if len(sittings) > 1 else np.array_split(values, 2)
+    middles = [float(np.median(part)) for part in parts if len(part)]
+    return float(max(width, max(middles) - min(middles)) / median)
 
 
 def copy(device: Device, size: int) -> Prepared:
@@ -137,6 +165,20 @@ def copy_bytes(size: int) -> int:
     return 2 * 4 * max(size // 4, 1)
 
 
+MATRIX = 1024  # rows and columns of the product that the peak is measured with
+
+
+def matmul_peak(device: Device, dtype: str, pace: Pace) -> float:
+    """Operations per second that one large matrix product reaches, compiled by XLA: its best quarter."""
+    tf = tensorflow()
+    with tf.device(f"/device:{device.name}"):
+        a, b = (tf.cast(tf.random.stateless_normal([MATRIX, MATRIX], [seed, 0]), dtype) for seed in (1, 2))
+        program = tf.function(tf.matmul, autograph=False, jit_compile=True)
+        timed = start(Prepared(lambda: program(a, b), device.wait), pace)
+        take_turns([timed])
+    return 2 * MATRIX**3 / summary(timed).low
+
+
 def _seconds(prepared: Prepared, calls: int) -> float:
     call = prepared.call
     begun = time.perf_counter()
@@ -153,8 +195,13 @@ def needs_bytes(case: Case, implementation: str) -> int:
     return case.working_bytes + (own if twice else 0)
 
 
+_UNSUPPORTED = re.compile(r"Detected unsupported operations .*? on (\w+): (\w+) ", re.DOTALL)
+
+
 def describe(error: BaseException) -> str:
     """An error of a measurement as one line."""
-    text: Any = getattr(error, "message", None) or str(error)
-    line = next((part.strip() for part in str(text).splitlines() if part.strip()), "")
+    text = str(getattr(error, "message", None) or error)
+    if found := _UNSUPPORTED.search(text):
+        return f"XLA cannot compile it: there is no {found[2]} on {found[1]}; use operations that XLA has"
+    line = next((part.strip() for part in text.splitlines() if part.strip()), "")
     return f"{type(error).__name__}: {line}"[:300]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .cases import LEARNING_RATE, Case, NotApplicable, Prepared
-from .device import tensorflow
+from .device import outputs_fused, tensorflow
 
 _SAME = 1e-6  # relative; a flat buffer changes the order of no sum in an element-wise rule
 
@@ -63,12 +63,31 @@ def xla_fresh(case: Case) -> Prepared:
     return Prepared(call, case.device.wait, hlo, params=lambda: held[0])
 
 
-def flat(case: Case) -> Prepared:
+def one_pass(case: Case) -> Prepared:
+    """`VariableOptimizer(one_pass=True)`: a kernel per variable writes it and all its slots."""
+    _require_fused_outputs(case)
+    return _on_variables(case, case.parameters(), case.gradients(), compiled=True, one_pass=True)
+
+
+def _require_fused_outputs(case: Case) -> None:
+    if case.device.is_cpu and not outputs_fused():
+        raise NotApplicable("XLA was not told to fuse outputs before it compiled anything in this process")
+
+
+def flat_one_pass(case: Case) -> Prepared:
+    """One buffer and one kernel for everything."""
+    _require_fused_outputs(case)
+    return flat(case, one_pass=True)
+
+
+def flat(case: Case, one_pass: bool = False) -> Prepared:
     """All parameters in one variable, gradients taken with respect to it: whatever their tensors."""
     if case.layout.tensors > 1 or len(case.layout.shapes[0]) != 1:
         require_elementwise(case.rule, case.dtype)
     total = ((case.layout.parameters,),)
-    return _on_variables(case, case.parameters(total), case.gradients(total), compiled=True)
+    return _on_variables(
+        case, case.parameters(total), case.gradients(total), compiled=True, one_pass=one_pass
+    )
 
 
 def require_elementwise(rule: Any, dtype: str) -> None:
@@ -96,13 +115,15 @@ def require_elementwise(rule: Any, dtype: str) -> None:
         raise NotApplicable("the rule looks at each tensor by itself, so one flat buffer is another rule")
 
 
-def _on_variables(case: Case, params: list[Any], grads: list[Any], compiled: bool) -> Prepared:
+def _on_variables(
+    case: Case, params: list[Any], grads: list[Any], compiled: bool, one_pass: bool = False
+) -> Prepared:
     from optimizers import VariableOptimizer
 
     tf = tensorflow()
     variables = [tf.Variable(p) for p in params]
     del params
-    optimizer = VariableOptimizer(case.rule, LEARNING_RATE, jit_compile=compiled)
+    optimizer = VariableOptimizer(case.rule, LEARNING_RATE, jit_compile=compiled, one_pass=one_pass)
     optimizer.build(variables)
 
     def update(gradients: list[Any]) -> None:
@@ -122,5 +143,7 @@ BUILDERS: dict[str, Callable[[Case], Prepared]] = {
     "function": function,
     "xla_in_place": xla_in_place,
     "xla_fresh": xla_fresh,
+    "one_pass": one_pass,
     "flat": flat,
+    "flat_one_pass": flat_one_pass,
 }

@@ -22,7 +22,7 @@ from .shapes import Layout
 Say = Callable[[str], None]
 READ_TENSORS = 300  # with more, compiling once again only to read the program takes too long
 _SLOW = ("eager", "function", "keras")
-_COMPILED = ("xla_in_place", "xla_fresh", "flat", "keras_jit", "optax")
+_COMPILED = ("xla_in_place", "xla_fresh", "one_pass", "flat", "flat_one_pass", "keras_jit", "optax")
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,7 @@ def _profile_batch(
     tf = tensorflow()
     timed: dict[str, measure.Timed] = {}
     failed: dict[str, Row] = {}
+    programs: dict[str, hlo.Program | str] = {}
     with tf.device(f"/device:{case.device.name}"):
         for name, build in builders.items():
             reason = _too_large(case, name)
@@ -155,17 +156,43 @@ def _profile_batch(
             ceiling = (
                 measure.start(measure.copy(case.device, case.working_bytes), plan.pace) if timed else None
             )
-            measure.take_turns([*timed.values(), *([ceiling] if ceiling else [])])
+            if ceiling is not None:
+                programs = _measure_group(case, timed, ceiling)
         except Exception as error:
             sentence = measure.describe(error)
             for name in timed:
                 failed[name] = replace(empty, implementation=name, status="failed", detail=sentence)
             timed, ceiling = {}, None
+        multiplies = any(isinstance(p, hlo.Program) and p.product_flops for p in programs.values())
+        peak = measure.matmul_peak(case.device, case.dtype, plan.pace) if multiplies else None
         for name in builders:
             if name in failed:
                 yield failed[name]
             elif ceiling is not None:
-                yield _measured(case, replace(empty, implementation=name), timed[name], ceiling)
+                row = _measured(case, replace(empty, implementation=name), timed[name], ceiling)
+                yield described(row, programs.get(name), peak)
+
+
+def _measure_group(
+    case: Case, timed: dict[str, measure.Timed], ceiling: measure.Timed
+) -> dict[str, hlo.Program | str]:
+    """Take all windows, in sittings; read the programs between them, which takes seconds.
+
+    Returns:
+        By implementation what its program is, or a sentence on why it could not be read.
+    """
+    ceiling.rounds = max(each.rounds for each in timed.values())  # a copy in every turn
+    programs: dict[str, hlo.Program | str] = {}
+    for sitting in range(measure.SITTINGS):
+        measure.take_turns([*timed.values(), ceiling], sitting, measure.SITTINGS)
+        for name, each in timed.items():
+            few = case.layout.tensors <= READ_TENSORS or name in ("flat", "flat_one_pass")
+            if sitting == 0 and few and each.prepared.hlo is not None:
+                try:
+                    programs[name] = hlo.read(each.prepared.hlo())
+                except Exception as error:
+                    programs[name] = f"its program could not be read: {measure.describe(error)}"
+    return programs
 
 
 def _too_large(case: Case, name: str) -> str:
@@ -186,7 +213,7 @@ def _measured(case: Case, row: Row, timed: measure.Timed, ceiling: measure.Timed
     row.compile_seconds = timing.compile_seconds
     row.update_seconds, row.update_seconds_low, row.update_seconds_high = seconds, timing.low, timing.high
     row.windows, row.calls = timing.windows, timing.calls
-    row.noise = timing.noise
+    row.noise, row.copy_noise = timing.noise, measure.shared_noise(timed, ceiling)
     row.nanoseconds_per_parameter = seconds * 1e9 / case.layout.parameters
     if timed.prepared.state_bytes is not None:
         # Read: parameters, gradients, state; written: parameters, state. All peers' rules do all of it.
@@ -198,18 +225,18 @@ def _measured(case: Case, row: Row, timed: measure.Timed, ceiling: measure.Timed
     row.gigabytes_per_second = row.bytes_moved / seconds / 1e9
     row.copy_gigabytes_per_second = measure.copy_bytes(case.working_bytes) / copied.median / 1e9
     row.copy_share = row.gigabytes_per_second / row.copy_gigabytes_per_second
-    few = case.layout.tensors <= READ_TENSORS or row.implementation == "flat"
-    if timed.prepared.hlo is not None and few:
-        try:
-            read_program(row, timed.prepared.hlo())
-        except Exception as error:
-            row.detail = f"its program could not be read: {measure.describe(error)}"
     return row
 
 
-def read_program(row: Row, text: str) -> Row:
-    """Fill in what the optimised program says: kernels, fusions, passes, FLOPs, temporary memory."""
-    program = hlo.read(text)
+def described(row: Row, program: hlo.Program | str | None, peak: float | None = None) -> Row:
+    """Fill in what the optimised program says: kernels, fusions, passes, FLOPs, temporary memory.
+
+    Args:
+        peak: operations per second of a large matrix product here; None where no program has products.
+    """
+    if program is None or isinstance(program, str):
+        row.detail = program or row.detail
+        return row
     row.kernels, row.fusions = len(program.kernels), program.fusions
     row.passes = program.passes(row.parameters)
     row.kernel_names = program.large(row.parameters, row.tensors)[:12]
@@ -217,6 +244,10 @@ def read_program(row: Row, text: str) -> Row:
     row.traffic_bytes = program.traffic_bytes
     if row.update_seconds:
         row.gigaflops_per_second = program.flops / row.update_seconds / 1e9
+    row.product_flops = program.product_flops
+    if peak and row.update_seconds and program.product_flops:
+        row.matmul_gigaflops_per_second = peak / 1e9
+        row.matmul_share = program.product_flops / row.update_seconds / peak
     return row
 
 

@@ -13,17 +13,20 @@ if TYPE_CHECKING:
 Frame = Any
 
 # What makes two rows of two runs the same measurement.
-KEYS = ("optimizer", "implementation", "device", "dtype", "layout", "parameters", "tensors")
-OURS = ("eager", "function", "xla_in_place", "xla_fresh", "flat")
+PLACE = ("device", "device_name", "threads")  # where: on a cluster, one per type of node
+KEYS = ("optimizer", "implementation", *PLACE, "dtype", "layout", "parameters", "tensors")
+OURS = ("eager", "function", "xla_in_place", "xla_fresh", "one_pass", "flat", "flat_one_pass")
 PEERS = ("keras", "keras_jit", "fused_op", "optax")
 IMPLEMENTATIONS = (*OURS, *PEERS)
-BEST = ("flat", "xla_in_place")  # what a user of ours would run
+BEST = ("one_pass", "flat_one_pass", "flat", "xla_in_place")  # what a user of ours would run
 WORDS = {
     "eager": "eager Core API",
     "function": "tf.function",
     "xla_in_place": "XLA, variables in place",
     "xla_fresh": "XLA, fresh outputs",
+    "one_pass": "XLA, one pass",
     "flat": "XLA, one flat buffer",
+    "flat_one_pass": "XLA, flat, one pass",
     "keras": "Keras",
     "keras_jit": "Keras, jit",
     "fused_op": "TensorFlow's fused op",
@@ -42,11 +45,15 @@ class Row:
         update_seconds, update_seconds_low, update_seconds_high: median and quartiles over windows.
         windows, calls: windows measured, and updates in each.
         noise: how far the median may lie from where another run would find it, as a share of it.
+        copy_noise: the same of the time in copies, window by window beside the copy's: without what slows the
+            machine as a whole. Comparisons judge by it.
         bytes_moved: fewest bytes that the rule must move: each input read once, each output written once.
         traffic_bytes: what the program's kernels read and write together.
         copy_gigabytes_per_second: an in-place copy over as many bytes, in windows between these.
         temporary_bytes: intermediate results at their most.
         passes: how often the program walks over all parameters; `kernel_names` are those that do.
+        product_flops: operations in matrix products; matmul_gigaflops_per_second is what one large product
+            reaches on the device, in the row's dtype, and matmul_share the update's own products against it.
         threads: inside an operation.
     """
 
@@ -68,6 +75,7 @@ class Row:
     windows: int | None = None
     calls: int | None = None
     noise: float | None = None
+    copy_noise: float | None = None
     nanoseconds_per_parameter: float | None = None
     bytes_moved: int | None = None
     flops: int | None = None
@@ -75,6 +83,9 @@ class Row:
     gigaflops_per_second: float | None = None
     copy_gigabytes_per_second: float | None = None
     copy_share: float | None = None
+    product_flops: int | None = None
+    matmul_gigaflops_per_second: float | None = None
+    matmul_share: float | None = None
     traffic_bytes: int | None = None
     temporary_bytes: int | None = None
     state_bytes: int | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from .. import catalog
@@ -10,19 +11,21 @@ from ..types import Component
 from . import measure
 from .cases import LEARNING_RATE, Prepared
 from .device import Device, tensorflow
-from .measure import Pace
+from .measure import Pace, Timing
 from .schema import StepRow
 
 PARTS = ("forward and backward", "update", "batch", "recording")
+LEAST = 0.01  # of a part's seconds that is its own at least, where the call is nearly all
 NOTABLE = 0.10  # share of the step from which an update is worth a sentence
 
 
 def profile_step(workload: Component, optimizer: Component, device: Device, pace: Pace) -> Iterator[StepRow]:
     """Seconds of each part of one run's training step, each compiled by XLA by itself, and of the whole.
 
-    A share is the part's seconds over the sum of forward and backward, update and batch; recording is said
-    beside them, since it runs only at recorded points. The whole step, compiled as one program, may take
-    less than its parts: they are launched once each.
+    What a call of an empty program costs is taken off each part: in a real step, parts are not called one by
+    one. A share is the part's seconds over the sum of forward and backward, update and batch; recording is
+    said beside them, since it runs only at recorded points. The whole step, compiled as one program, may
+    still take less than its parts.
     """
     tf = tensorflow()
     with tf.device(f"/device:{device.name}"):
@@ -30,6 +33,8 @@ def profile_step(workload: Component, optimizer: Component, device: Device, pace
         timed = {part: measure.start(each, pace) for part, each in prepared.items()}
         measure.take_turns(list(timed.values()))
     timings = {part: measure.summary(each) for part, each in timed.items()}
+    call = timings.pop("call").median
+    timings = {part: _without(timing, call) for part, timing in timings.items()}
     step = sum(
         timings[part].median for part in ("forward and backward", "update", "batch") if part in timings
     )
@@ -48,7 +53,14 @@ def profile_step(workload: Component, optimizer: Component, device: Device, pace
             seconds_high=timing.high,
             windows=timing.windows,
             share=timing.median / step,
+            detail=f"less {call * 1e6:.0f} µs of the call itself",
         )
+
+
+def _without(timing: Timing, call: float) -> Timing:
+    """What is left without the call; never nothing, so that shares stay defined."""
+    median, low, high = (max(x - call, LEAST * x) for x in (timing.median, timing.low, timing.high))
+    return replace(timing, median=median, low=low, high=high)
 
 
 def sentence(rows: list[StepRow]) -> str:
@@ -96,5 +108,6 @@ def _parts(workload: Component, optimizer: Component, device: Device) -> dict[st
         parts["batch"] = compiled(lambda step: model.batch(0, step), zero)
     if model.monitor(params):
         parts["recording"] = compiled(model.monitor, params)
+    parts["call"] = compiled(lambda step: step + 1, zero)
     parts["whole step"] = compiled(whole, params, state, zero)
     return parts

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from ..records import Store
 from ..types import Component
@@ -13,7 +15,7 @@ SIZES = "1e4,1e6,1e7"
 _COMMAND = "from harness.cli import main; main()"
 
 
-def profile_study(optimizers: Sequence[Component], store: Store) -> str:
+def profile_study(optimizers: Sequence[Component], store: Store, sizes: str | None = None) -> str:
     """Profile the optimizers of a study into its folder, once, in a process of its own.
 
     A grid runs with one thread inside an operation, and that cannot be changed once TensorFlow runs; a kernel
@@ -22,6 +24,7 @@ def profile_study(optimizers: Sequence[Component], store: Store) -> str:
     Args:
         optimizers: of the study.
         store: its results folder.
+        sizes: parameters, as `--sizes` takes them; `SIZES` by default.
     Returns:
         A sentence on why there are no kernels; empty where there are.
     """
@@ -30,9 +33,13 @@ def profile_study(optimizers: Sequence[Component], store: Store) -> str:
     if store.local is None:
         return f"kernels are profiled into local folders only: run 'optgrid profile' beside {store.address}"
     names = [expression(component) for component in optimizers]
-    line = [sys.executable, "-c", _COMMAND, "profile", *names, "--quick", "--sizes", SIZES, "--json"]
+    line = [sys.executable, "-c", _COMMAND, "profile", *names, "--quick", "--sizes", sizes or SIZES, "--json"]
+    line += ["--out", str(store.local)]
+    # The same code there as here, wherever it was imported from.
+    paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     done = subprocess.run(
-        [*line, "--out", str(store.local)], capture_output=True, text=True, check=False, errors="replace"
+        line, capture_output=True, text=True, check=False, errors="replace", env=environment
     )
     if done.returncode == 0:
         return ""

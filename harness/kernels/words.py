@@ -8,10 +8,16 @@ from typing import Any
 
 import pandas as pd
 
-from .schema import BEST, PEERS, WORDS, Frame
+from .schema import BEST, PEERS, PLACE, WORDS, Frame
 
 BOUND = 0.85  # share of the copy's bandwidth from which an update counts as memory-bound
-SMALL_SECONDS = 2e-4  # under this, what an update costs is mostly the call
+SMALL_SECONDS, SMALL_BYTES = 2e-4, 4e6  # a copy under either costs mostly its call
+NOT_COMPILED = {
+    "eager": "not compiled: every operation is a pass of its own",
+    "function": "not compiled: every operation is a pass of its own",
+    "keras": "not compiled: every operation is a pass of its own",
+    "fused_op": "TensorFlow's own kernel",
+}
 QUIET = 0.05  # noise above this makes figures of one run uncertain
 
 
@@ -21,8 +27,12 @@ def verdict(row: Mapping[str, Any]) -> str:
         return str(row["detail"])
     share, passes = float(row["copy_share"]), _number(row["passes"])
     at = f"{share:.0%} of copy"
-    if float(row["update_seconds"]) < SMALL_SECONDS:
-        return f"too small to tell: the call itself costs most ({at})"
+    copied_seconds = float(row["update_seconds"]) * share
+    if copied_seconds < SMALL_SECONDS or float(row["bytes_moved"]) < SMALL_BYTES:
+        return "too small to tell: the call itself costs most"
+    products = _number(row.get("matmul_share"))
+    if products is not None:
+        return f"matrix products at {products:.0%} of the peak of one large product ({at})"
     extra = passes is not None and passes >= 1.5
     if share >= BOUND:
         more = f", although in {shown_passes(passes)}: a cache holds what lies between" if extra else ""
@@ -32,7 +42,7 @@ def verdict(row: Mapping[str, Any]) -> str:
         where = f": {', '.join(names[:6])}" + (" …" if len(names) > 6 else "") if names else ""
         return f"{shown_passes(passes)} where 1 would do ({at}){where}"
     if passes is None:
-        return f"{at}; what it compiles to is not known"
+        return f"{at}; {NOT_COMPILED.get(str(row['implementation']), 'what it compiles to is not known')}"
     return f"one pass at {at}: computing, or launching, costs more than moving bytes"
 
 
@@ -56,12 +66,12 @@ def noisy(frame: Frame) -> str:
 
 
 def best_paths(frame: Frame) -> Frame:
-    """A row per optimizer, device, dtype and layout: our fastest way and the fastest peer.
+    """A row per optimizer, place, dtype and layout: our fastest way and the fastest peer.
 
     Returns:
         Columns: keys, `ours`, `ours_seconds`, `share`, `peer`, `peer_seconds`, `speed_up` (> 1: we win).
     """
-    keys = ["optimizer", "device", "dtype", "layout", "parameters", "tensors"]
+    keys = ["optimizer", *PLACE, "dtype", "layout", "parameters", "tensors"]
     rows = []
     measured = frame[frame["status"] == "measured"]
     for key, part in measured.groupby(keys, sort=False):

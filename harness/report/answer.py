@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
+from ..aggregates.words import why
 from ..figures import PAGE, Item, ReportData
 from ..figures.base.axes import number, percent
 from ..figures.base.data import plural
@@ -69,7 +71,7 @@ def _recommendation(data: ReportData, row: Mapping[str, Any]) -> dict[str, Any]:
         "workload": row["workload"],
         "workload_short": data.short(row["workload"], 80),
         "optimizer": "",
-        "why": unbroken(row["why"]),
+        "why": unbroken(why(row, beside=True)),
     }
     if np.isnan(row["learning_rate"]):
         return out
@@ -191,9 +193,47 @@ def claims(data: ReportData) -> list[dict[str, Any]]:
     for row in data.claims.to_dict("records"):
         tone, mark = _TONES.get(row["verdict"], ("open", "?"))
         row["evidence"] = unbroken(row["evidence"])
-        parts = [part.strip().rstrip(".") for part in row["evidence"].split("; ") if part.strip()]
+        drawn = json.loads(row["figures"]) if row.get("figures") else {"lead": "", "parts": [], "more": ""}
+        parts = [
+            {"where": data.short(p["where"], 60), "text": _sentence(p["sentence"]), "strip": strip(p)}
+            for p in drawn["parts"]
+        ]
+        more = [_sentence(part) for part in drawn["more"].split("; ") if part]
         based = ""
         if row.get("n"):
             based = f"{plural(int(row['n']), 'run')} on {plural(int(row['workloads']), 'workload')}"
-        out.append({**row, "tone": tone, "sign": mark, "parts": parts, "based": based})
+        told = {"lead": drawn["lead"], "parts": parts, "more": more, "based": based}
+        out.append({**row, "tone": tone, "sign": mark, **told})
     return out
+
+
+def _sentence(clause: str) -> str:
+    return unbroken(clause[:1].upper() + clause[1:].rstrip(".") + ".")
+
+
+def strip(part: Mapping[str, Any]) -> Markup:
+    """A claim's figure drawn: a dot with its interval, on which side of the threshold it should lie."""
+    value, low, high, threshold = (part[k] for k in ("value", "low", "high", "threshold"))
+    if value is None or low is None or high is None:
+        return Markup("")
+    left, right = (0.0, 1.0) if part["share"] else (min(low, threshold), max(high, threshold))
+    pad = 0.0 if part["share"] else 0.12 * ((right - left) or 1.0)
+    place = {
+        k: 100 * (v - left + pad) / (right - left + 2 * pad)
+        for k, v in {"value": value, "low": low, "high": high, "threshold": threshold}.items()
+    }
+    tone = {"good": "good", "bad": "alarm", "open": "amber"}[_TONES[part["verdict"]][0]]
+    at = place["threshold"]
+    side = "end" if at > 60 else "start"
+    shift = -5 if side == "end" else 5
+    return Markup(
+        '<svg class="strip" aria-hidden="true">'
+        f'<rect x="{at:.1f}%" y="14" width="{100 - at:.1f}%" height="10" fill="var(--good-wash)"/>'
+        '<line x1="0" x2="100%" y1="19" y2="19" stroke="var(--line)"/>'
+        f'<line x1="{at:.1f}%" x2="{at:.1f}%" y1="4" y2="26" stroke="var(--muted)" stroke-dasharray="2 2"/>'
+        f'<text x="{at:.1f}%" dx="{shift}" y="10" text-anchor="{side}">claimed: above '
+        f"{escape(unbroken(part['at_threshold']))}</text>"
+        f'<line x1="{place["low"]:.1f}%" x2="{place["high"]:.1f}%" y1="19" y2="19" '
+        f'stroke="var(--{tone})" stroke-width="4" stroke-linecap="round" opacity=".55"/>'
+        f'<circle cx="{place["value"]:.1f}%" cy="19" r="4.5" fill="var(--{tone})"/></svg>'
+    )

@@ -15,8 +15,9 @@ from ..figures.base import svg
 from ..figures.base.axes import number
 from ..figures.base.frame import Frame
 from ..figures.kernels import KernelData, catalogue
-from ..kernels.schema import WORDS
+from ..kernels.schema import PLACE, WORDS
 from ..kernels.words import best_paths, noisy, verdict
+from ..sentences import plural
 from .provenance import Number
 from .render import DARK_PAGE, TEMPLATES, figure_entry, write
 from .tables import csv
@@ -32,20 +33,33 @@ def kernel_figures(kernels: Frame | None, folder: Path, place: int) -> list[dict
     """
     if kernels is None or kernels.empty:
         return []
-    data = KernelData(kernels)
-    return [
-        figure_entry(data, place + i, f"kernels_{name}", module, folder)
-        for i, (name, module) in enumerate(catalogue().items())
-    ]
+    places = list(kernels.groupby(list(PLACE), sort=False))
+    entries = []
+    for nth, (where, rows) in enumerate(places, 1):
+        data = KernelData(rows)
+        for name, module in catalogue().items():
+            key = f"kernels_{name}" + (f"_{nth}" if nth > 1 else "")
+            entry = figure_entry(data, place + len(entries), key, module, folder)
+            if len(places) > 1:
+                entry["title"] = f"{entry['title']}: {place_words(*where)}"
+            entries.append(entry)
+    return entries
+
+
+def place_words(device: str, name: str, threads: float) -> str:
+    """Where rows were measured: `GPU:0, NVIDIA H100`, or a processor with its threads."""
+    return f"{device}, {name}" + (f", {plural(int(threads), 'thread')}" if device.startswith("CPU") else "")
 
 
 def verdict_table(kernels: Frame) -> dict[str, Any]:
     """Every measurement with its verdict, for the template."""
     rows = []
+    several = len(kernels.groupby(list(PLACE))) > 1
     for row in KernelData(kernels).rows.head(SHOWN).to_dict("records"):
         rows.append(
             [
                 row["optimizer"],
+                *([place_words(*(row[key] for key in PLACE))] if several else []),
                 WORDS.get(row["implementation"], row["implementation"]),
                 row["dtype"],
                 Number(f"{row['parameters']:,}"),
@@ -60,6 +74,7 @@ def verdict_table(kernels: Frame) -> dict[str, Any]:
         )
     heads = [
         "Optimizer",
+        *(["Where"] if several else []),
         "Implementation",
         "Type",
         "Parameters",
@@ -128,7 +143,12 @@ def render(kernels: Frame, steps: Frame, environment: Mapping[str, Any], out: Pa
 def _headline(best: Frame) -> str:
     if best.empty:
         return "What an update costs"
-    at = best[best["parameters"] == best["parameters"].max()].sort_values("share")
+    at = best[best["parameters"] == best["parameters"].max()]
+    # One machine, one type, the fewest tensors: what differs for other reasons is in the table.
+    first = at.iloc[0]
+    for key in (*PLACE, "dtype"):
+        at = at[at[key] == first[key]]
+    at = at[at["tensors"] == at["tensors"].min()].sort_values("share")
     size = f"{int(at['parameters'].iloc[0]):,} parameters"
     low, high = float(at["share"].iloc[0]), float(at["share"].iloc[-1])
     if len(at) == 1:
@@ -150,9 +170,11 @@ def _facts(kernels: Frame, environment: Mapping[str, Any]) -> list[tuple[str, st
 
 
 def _best_table(best: Frame) -> dict[str, Any]:
+    several = len(best.groupby(list(PLACE))) > 1
     rows = [
         [
             row["optimizer"],
+            *([place_words(*(row[key] for key in PLACE))] if several else []),
             row["dtype"],
             Number(f"{row['parameters']:,}"),
             Number(f"{row['tensors']:,}"),
@@ -165,6 +187,7 @@ def _best_table(best: Frame) -> dict[str, Any]:
     ]
     heads = [
         "Optimizer",
+        *(["Where"] if several else []),
         "Type",
         "Parameters",
         "Tensors",
@@ -195,7 +218,10 @@ def _step_table(steps: Frame) -> dict[str, Any]:
         ]
         for row in steps.to_dict("records")
     ]
-    caption = "Each part compiled by itself; the step is the sum of forward and backward, update and batch."
+    caption = (
+        "Each part compiled by itself, less what a call costs; the step is the sum of forward and backward, "
+        "update and batch."
+    )
     heads = ["Workload", "Optimizer", "Part", "µs", "Of the step"]
     return {
         "key": "steps",

@@ -13,6 +13,7 @@ from ..figures import ReportData
 from ..figures.base.axes import number
 from ..figures.base.data import plural, span
 from ..figures.base.frame import Frame
+from ..figures.base.theme import plainer
 
 NAMED = 12
 
@@ -44,11 +45,15 @@ def _pairs(data: ReportData) -> list[tuple[str, str]]:
     versions = study.get("versions", {})
     return [
         ("Study", ": ".join(str(study[k]) for k in ("name", "description") if study.get(k))),
-        ("Begun", str(study.get("created_at", "")).replace("T", " ")),
-        ("Seeds", _some([str(s) for s in study.get("seeds", _present(cells, "seed"))])),
+        (
+            "Begun",
+            str(study.get("created_at", ""))[:16].replace("T", " ")
+            + (" UTC" if study.get("created_at") else ""),
+        ),
+        ("Seeds", _run_of([int(s) for s in study.get("seeds", _present(cells, "seed"))])),
         ("Budget", data.budgets() if len(cells) else ""),
         ("Precision", _some(_present(cells, "dtype"))),
-        ("Strategy", _some(_present(cells, "strategy"))),
+        ("Strategy", _strategies(cells)),
         ("Devices", _some(_present(cells, "device"))),
         ("Hardware", _hardware(hardware)),
         ("Versions", ", ".join(f"{k} {v}" for k, v in versions.items())),
@@ -63,12 +68,19 @@ def _pairs(data: ReportData) -> list[tuple[str, str]]:
 def _present(cells: Frame, column: str) -> list[str]:
     if column not in cells or cells.empty:
         return []
-    return sorted({f"{v:g}" if isinstance(v, float) else str(v) for v in cells[column].dropna()})
+    return sorted({f"{v:g}" if isinstance(v, float) else str(v) for v in cells[column].dropna().unique()})
 
 
 def _some(values: Sequence[str]) -> str:
     left = len(values) - NAMED
     return ", ".join(values[:NAMED]) + (f" and {left} more" if left > 0 else "")
+
+
+def _run_of(seeds: Sequence[int]) -> str:
+    """`0 to 12 (13 seeds)` where they follow each other, else the list."""
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):
+        return f"{seeds[0]} to {seeds[-1]} ({plural(len(seeds), 'seed')})"
+    return _some([str(seed) for seed in seeds])
 
 
 def _hardware(hardware: Mapping[str, Any]) -> str:
@@ -103,6 +115,30 @@ def _clocks(cells: Frame) -> str:
     )
 
 
+def _strategies(cells: Frame) -> str:
+    """Each strategy with its replicas, what it split, and the all-reduce's share of the training time."""
+    said = []
+    for name in _present(cells, "strategy"):
+        mine = cells[cells["strategy"] == name]
+        parts = [name]
+        replicas = [int(float(r)) for r in _present(mine, "replicas")]
+        if replicas and max(replicas) > 1:
+            parts.append(span(sorted(replicas), "replica"))
+        for split in _present(mine, "split"):
+            if split != "lanes" or len(parts) > 1:
+                parts.append(f"split: {split}")
+        if "all_reduce_share" in mine:
+            known = mine[mine["all_reduce_share"].notna() & (mine["train_seconds"] > 0)]
+            if len(known):
+                seconds = known["train_seconds"]
+                share = float((known["all_reduce_share"] * seconds).sum() / seconds.sum())
+                low, high = known["all_reduce_share"].min(), known["all_reduce_share"].max()
+                spread = f" ({low:.0%} to {high:.0%} by tile)" if high - low >= 0.01 else ""
+                parts.append(f"all-reduce {share:.0%} of the training time{spread}")
+        said.append(", ".join(parts))
+    return "; ".join(said)
+
+
 def _lanes(data: ReportData) -> str:
     programs = data.study.get("programs", {})
     known = [int(p["lanes"]) for p in programs.values() if p.get("lanes")]
@@ -134,13 +170,13 @@ def _optimizers(data: ReportData) -> dict[str, Any] | None:
     rows = []
     for label in data.optimizers:
         entry = data.study.get("optimizers", {}).get(label, {})
-        mine = data.cells[data.cells.optimizer == label]
-        rates = sorted(
-            data.study.get("learning_rates", {}).get(label) or mine.learning_rate.dropna().unique()
-        )
+        rates = data.study.get("learning_rates", {}).get(label)
+        rates = sorted(rates or data.cells.learning_rate[data.cells.optimizer == label].dropna().unique())
         grid = f"{number(rates[0])} to {number(rates[-1])}" if rates else "–"
-        params = json.dumps(entry.get("params", {}), sort_keys=True)
-        rows.append([label, entry.get("description", ""), grid, Number(len(rates)), params])
+        params = (
+            ", ".join(f"{k} = {json.dumps(v)}" for k, v in sorted(entry.get("params", {}).items())) or "none"
+        )
+        rows.append([plainer(label), entry.get("description", ""), grid, Number(len(rates)), params])
     caption = "Every hyperparameter with its value; learning rates as run."
     heads = ["Optimizer", "What it is", "Learning rates", "Number", "Hyperparameters"]
     return _table("optimizers", "Optimizers", caption, heads, rows) if rows else None
@@ -150,17 +186,17 @@ def _workloads(data: ReportData) -> dict[str, Any] | None:
     rows = []
     for label in data.workloads:
         entry = data.study.get("workloads", {}).get(label, {})
-        mine = data.cells[data.cells.workload == label]
-        target = float(mine.target.median()) if "target" in mine else np.nan
+        mine = data.cells.workload == label
+        target = float(data.cells.target[mine].median()) if "target" in data.cells else np.nan
         optimum = entry.get("optimum")
         rows.append(
             [
-                label,
+                plainer(label),
                 entry.get("description", ""),
                 Number(number(target)),
                 str(entry.get("target_metric", data.metric(label))).replace("_", " "),
                 Number("unknown" if optimum is None else number(float(optimum))),
-                Number(span(list(mine.budget.unique()), "step")),
+                Number(span(list(data.cells.budget[mine].unique()), "step")),
             ]
         )
     caption = "A workload owns its target and its budget; a study may set others."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,7 +27,7 @@ DARK_PAGE = (
 
 def render(
     cells: pd.DataFrame,
-    curves: pd.DataFrame | None,
+    curves: pd.DataFrame | Callable[[Sequence[str]], pd.DataFrame] | None,
     contours: pd.DataFrame | None,
     study: Mapping[str, Any],
     out: str | os.PathLike[str],
@@ -39,7 +39,8 @@ def render(
     """Write the report of one study; whatever is missing from the rows is said, not invented.
 
     Args:
-        cells, curves, contours: frames of a results folder (see DESIGN); any may be empty.
+        cells, curves, contours: frames of a results folder (see DESIGN); any may be empty. Curves may also
+            be a function that gets them by the cells' ids.
         study: what `study.json` holds.
         out: folder, made where it is not there; only the report's own files in it are replaced.
         kernels: the profiler's table, shown and stored as it is.
@@ -107,8 +108,9 @@ def _page(data: ReportData, complete: bool | None, total_cells: int | None) -> d
         ),
         "recommendation_caption": "Small figures are 95 % intervals: Wilson for shares, bootstrap for steps.",
         "claims_note": (
-            "Each verdict is computed from this study's rows: it holds, or does not hold, only where its "
-            "95 % interval lies entirely on one side."
+            "Each verdict is computed from this study's rows. A dot is a figure, the bar its 95 % interval, "
+            "the dashed line the threshold of the claim: it holds, or does not hold, only where whole bars "
+            "lie on one side."
         ),
         "no_claims": (
             "These rows have no runs that would decide what is said of gradient descent, momentum and Adam."
@@ -131,8 +133,8 @@ def figure_entry(data: Any, place: int, name: str, module: ModuleType, folder: P
     legend = [{"before": i.before, "sign": answer.sign(i), "text": i.text} for i in drawing.legend]
     return out | {
         "title": drawing.title,
-        "finding": drawing.finding,
-        "caption": drawing.caption,
+        "finding": answer.unbroken(drawing.finding),
+        "caption": answer.unbroken(drawing.caption),
         "legend": legend,
         "columns": drawing.columns,
         "moving": drawing.moving,

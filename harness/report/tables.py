@@ -28,11 +28,12 @@ TABLES = {
     "tunability": "expected best of k random rates",
     "divergence": "share of runs that diverge",
 }
+DRAWN = "figures"  # what a claim's picture is drawn from; its numbers are in the evidence too
 
 
 def tables(data: ReportData) -> dict[str, Frame]:
     """Table name -> frame, in the order of `TABLES`."""
-    return {name: getattr(data, name) for name in TABLES}
+    return {name: getattr(data, name).drop(columns=DRAWN, errors="ignore") for name in TABLES}
 
 
 def csv(frame: Frame) -> str:

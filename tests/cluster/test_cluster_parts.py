@@ -18,7 +18,7 @@ from harness.executors.ray_options import ClusterOptions
 from harness.executors.ray_worker import Setup, TileRunner, own_versions
 from harness.records import Store
 from harness.results import Results
-from harness.types import RunError, UsageError
+from harness.types import Layout, RunError, UsageError
 from tests.cluster.conftest import PLUGINS, rows, study
 
 
@@ -26,8 +26,7 @@ def setup(address: Path, **changes: Any) -> Setup:
     fields: dict[str, Any] = {
         "address": str(address),
         "study": "cluster",
-        "strategy": "one_device",
-        "devices": ("CPU:0",),
+        "layout": Layout("one_device", devices=("CPU:0",)),
         "curves": True,
         "gather": False,
         "fingerprint": "f",

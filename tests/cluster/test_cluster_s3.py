@@ -89,5 +89,5 @@ def test_sweep_kill_resume_report(
 
 
 def test_a_bucket_that_is_not_there(bucket: str) -> None:
-    with pytest.raises(RunError, match=r"Cannot write study.json in s3://other/sweep"):
+    with pytest.raises(RunError, match=r"cannot write study.json in s3://other/sweep"):
         study().run("s3://other/sweep")

@@ -34,6 +34,22 @@ class Raises(Good):
 
 
 @dataclass(frozen=True)
+class Rambles(Good):
+    """Raises a sentence of two lines."""
+
+    def update(self, params: Any, grads: Any, state: Any, lr: Any, step: Any) -> Any:
+        raise RuntimeError("no luck\n  at all")
+
+
+@dataclass(frozen=True)
+class Exits(Good):
+    """Tries to end the process."""
+
+    def update(self, params: Any, grads: Any, state: Any, lr: Any, step: Any) -> Any:
+        raise SystemExit("I quit")
+
+
+@dataclass(frozen=True)
 class WrongShape(Good):
     """Returns parameters of another shape."""
 

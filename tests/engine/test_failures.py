@@ -33,7 +33,9 @@ def race(out: Path, *classes: str, **fields: Any) -> Results:
 @pytest.mark.parametrize(
     ("plugin", "sentence"),
     [
-        ("Raises", "no luck today"),
+        ("Raises", "RuntimeError: no luck today"),
+        ("Rambles", "RuntimeError: no luck at all"),
+        ("Exits", "SystemExit: I quit"),
         ("WrongShape", "shape (4,) for leaf 0 of the parameters, expected (2,)"),
         ("WrongDtype", "float64 for leaf 0 of the parameters, expected float32"),
     ],
@@ -98,15 +100,23 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(RunError, match=r"Cannot write study\.json in .*file/out"):
+    with pytest.raises(RunError, match=r"cannot write study\.json in .*file/out"):
         race(tmp_path / "file" / "out")
+    with pytest.raises(UsageError, match="is a file, not a folder"):
+        race(tmp_path / "file")
+
+
+def test_contours_that_a_full_disk_cost_are_made_by_the_resume(tmp_path: Path) -> None:
+    race(tmp_path / "out")
+    (tmp_path / "out" / "contours" / "contours.parquet").unlink()
+    assert race(tmp_path / "out").contours()["workload"].tolist() == [WORKLOAD]
 
 
 SCRIPT = """
     import sys
     from harness import Study
     Study(name="kill", workloads=["rosenbrock(steps=3000)", "ackley(steps=3000)", "beale(steps=3000)"],
-          optimizers=["gradient_descent", "adam"], learning_rates=[1e-4, 1e-3], seeds=40,
+          optimizers=["adam"], learning_rates=[1e-4, 1e-3], seeds=40,
           lanes=8).run(sys.argv[1])
 """
 
@@ -154,5 +164,5 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path: Path) -> None:
         [sys.executable, "-c", textwrap.dedent(limited), str(out)],
         capture_output=True, text=True, env={**os.environ, "OPTGRID_CACHE": str(tmp_path / "none")},
     )  # fmt: skip
-    assert "Cannot write" in done.stdout and "committed before is kept" in done.stdout, done.stderr
+    assert "cannot write" in done.stdout and "committed before is kept" in done.stdout, done.stderr
     assert not list(out.rglob("*.partial"))

@@ -11,6 +11,7 @@ import scipy.optimize
 
 from harness import Study
 from harness.metrics.stability import stability
+from harness.types import UsageError
 
 START = (-1.2, 1.0)
 
@@ -96,6 +97,14 @@ def test_tidy_curves_name_every_point(results: Any) -> None:
     assert len(tidy) == sum(len(s) for s in results.curves().step)
 
 
+def test_some_curves_are_read_without_the_others(results: Any) -> None:
+    every = results.curves()
+    some = list(every.cell_id[1::2])
+    found = results.curves(some)
+    pd.testing.assert_frame_equal(found, every[1::2].reset_index(drop=True))
+    assert results.curves([]).empty
+
+
 def _row(cells: pd.DataFrame, learning_rate: float, momentum: float) -> Any:
     chosen = cells["optimizer_params"].str.contains(f'"momentum":{momentum}', regex=False)
     found = cells[chosen & np.isclose(cells["learning_rate"], learning_rate)]
@@ -105,3 +114,12 @@ def _row(cells: pd.DataFrame, learning_rate: float, momentum: float) -> Any:
 
 def _whole(value: Any) -> int | None:
     return None if pd.isna(value) else int(value)
+
+
+def test_a_notebook_gets_any_figure_of_the_report(results: Any) -> None:
+    drawing = results.figure("learning_rate", dark=True)
+    assert drawing.theme == "dark" and drawing.figures and "<img" in drawing._repr_html_()
+    with pytest.raises(UsageError, match=r"unknown figure 'learning_rates': did you mean 'learning_rate'"):
+        results.figure("learning_rates")
+    with pytest.raises(UsageError, match="nothing to draw in 'generalisation'"):
+        results.figure("generalisation")

@@ -1,12 +1,15 @@
 """The grid: size, order, identity, resolution."""
 
+import pickle
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.grid import cells, plugin_hash
 from harness.spec import build_study
-from harness.types import UsageError
+from harness.types import UsageError, digest
 
 calm = settings(deadline=None)  # a shared machine may pause for longer than any deadline
 MINIMAL = {"workloads": ["rosenbrock"], "optimizers": ["adam"], "learning_rates": [0.1], "seeds": 1}
@@ -91,8 +94,8 @@ def test_what_decides_the_result_decides_the_id():
         {"target": 3.0},
         {"stop": "target"},
         {"dtype": "float64"},
-        {"strategy": {"split": "batch", "replicas": 2}},
-        {"strategy": {"split": "batch", "replicas": 4}},
+        {"strategy": {"name": "mirrored", "split": "batch", "replicas": 2}},
+        {"strategy": {"name": "mirrored", "split": "batch", "replicas": 4}},
     ]
     found = [tuple(ids(**change)) for change in changes]
     assert len({tuple(base), *found}) == len(changes) + 1
@@ -177,3 +180,19 @@ def test_cells_of_one_program_differ_only_in_rate_and_seed(fields):
         key = str(cell.program_identity())
         programs.setdefault(key, set()).add((cell.workload.label, cell.optimizer.label))
     assert all(len(pairs) == 1 for pairs in programs.values())
+
+
+@calm
+@given(
+    rates=st.lists(st.floats(min_value=1e-12, max_value=1e6), min_size=1, max_size=4),
+    seeds=st.lists(st.integers(min_value=0, max_value=2**31 - 1), min_size=1, max_size=4),
+    split=st.sampled_from(["lanes", "batch"]),
+)
+def test_siblings_are_the_cells_that_are_made_one_by_one(rates, seeds, split):
+    (first,) = cells(build_study({**MINIMAL, "optimizers": ["clip_by_global_norm(adam)"]}))
+    first = replace(first, split=split, replicas=3)
+    made = [replace(first, learning_rate=rate, seed=seed) for rate in rates for seed in seeds]
+    found = list(first.siblings(rates, seeds))
+    assert found == made
+    assert [cell.cell_id for cell in found] == [digest(cell.identity()) for cell in made]
+    assert pickle.loads(pickle.dumps(found)) == made

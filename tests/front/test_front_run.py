@@ -86,6 +86,22 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(tmp_path):
     assert plan.stderr.count("\n") == 1
 
 
+def test_a_failing_plug_in_ends_the_run_with_1_and_keeps_the_others_rows(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\n\n@dataclass(frozen=True)\nclass Bad:\n"
+        "    def init(self, params): return ()\n"
+        "    def update(self, params, grads, state, lr, step): raise RuntimeError('no luck today')\n"
+        "    def eval_params(self, params, state): return params\n"
+    )
+    flags = ["--workload", "quartic(steps=20)", "--optimizer", "mine.py:Bad", "--optimizer", "adam"]
+    run = optgrid("run", *flags, "--lr", "1e-2", "--seeds", "2", "--out", "out", "--json", cwd=tmp_path)
+    assert run.returncode == 1
+    assert json.loads(run.stdout)["status"]["failed"] == 2
+    sentence = "error: 2 of 4 cells failed, the first with 'RuntimeError: no luck today'"
+    assert run.stderr.strip().splitlines()[-1].startswith(sentence)
+    assert (tmp_path / "out" / "report" / "index.html").is_file()
+
+
 def test_check_fails_what_breaks_the_contract_and_passes_what_keeps_it(tmp_path):
     (tmp_path / "mine.py").write_text(
         "from dataclasses import dataclass\nimport tensorflow as tf\n\n"

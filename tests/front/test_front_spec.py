@@ -194,6 +194,10 @@ BAD = [
     ("workloads: &a [*a]\n", "s.yaml, line 1: this refers to itself"),
     ("workloads: [rosenbrock]\n", "s.yaml, line 1: 'optimizers' is missing"),
     (
+        "workloads: [rosenbrock]\noptimizer: [adam]\n",
+        "s.yaml, line 2: unknown key 'optimizer': did you mean 'optimizers'?",
+    ),
+    (
         "workloads: []\noptimizers: [adam]\n",
         "s.yaml, line 1: 'workloads' is empty: name at least one workload",
     ),

@@ -1,5 +1,6 @@
 """Measuring: bytes by hand, passes of planted optimizers, sentences for what cannot be measured."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -16,7 +17,9 @@ from harness.kernels import cases, device, measure, ours, peers, run, shapes, st
 from harness.kernels.compare import compare
 from harness.kernels.measure import Pace
 from harness.kernels.schema import OURS, frame
+from harness.kernels.words import verdict
 from harness.types import UsageError
+from optimizers import _variables as variables
 
 PLUGINS = Path(__file__).parent / "plugins"
 BRIEF = Pace(windows=5, window_seconds=1e-4, row_seconds=0.01)
@@ -92,6 +95,9 @@ def test_every_implementation_gives_a_row():
     assert [row.implementation for row in rows][: len(OURS)] == list(OURS)
     assert {row.implementation for row in rows} >= {"keras", "keras_jit", "fused_op"}
     for row in rows:
+        if "one_pass" in row.implementation:  # for a process that only profiles
+            assert (row.status, row.detail[:24]) == ("skipped", "XLA was not told to fuse")
+            continue
         assert row.status == "measured", f"{row.implementation}: {row.detail}"
         assert row.update_seconds_low <= row.update_seconds <= row.update_seconds_high
         assert row.windows == 5
@@ -104,7 +110,7 @@ def test_every_implementation_gives_a_row():
 
 
 @pytest.mark.parametrize("name", run.IMPLEMENTATIONS)
-def test_implementations_compute_the_rule(name):
+def test_implementations_compute_the_rule(name, monkeypatch):
     """Two calls move the parameters as two updates of the rule do, ours and the peers' alike."""
     (component,) = parse_optimizer("momentum")
     rule, layout = build_optimizer(component), shapes.Layout("small", ((3,), (2,)))
@@ -112,11 +118,13 @@ def test_implementations_compute_the_rule(name):
     builders = {**ours.BUILDERS, **peers.available(case)}
     if name not in builders:
         pytest.skip(f"{name} is not installed")
+    monkeypatch.setattr(ours, "outputs_fused", lambda: True)
+    monkeypatch.setattr(variables, "fuse_outputs", lambda: True)  # more kernels, same numbers
     prepared = builders[name](case)
     prepared.call()
     prepared.call()
     params, grads, state = case.parameters(), case.gradients(), rule.init(case.parameters())
-    if name == "flat":
+    if name.startswith("flat"):
         whole = ((5,),)
         params, grads, state = (
             case.parameters(whole),
@@ -147,8 +155,23 @@ def test_what_cannot_compile_is_a_sentence_and_the_others_go_on():
         ("moment", "measured"),
         ("moment", "measured"),
     ]
-    assert rows[1].detail and "\n" not in rows[1].detail
+    assert rows[1].detail.startswith("XLA cannot compile it: there is no PyFunc on XLA_CPU_JIT")
     assert rows[1].update_seconds is None
+
+
+def test_matrix_products_are_set_against_their_peak():
+    layout = shapes.Layout("matrix", ((300, 200),))
+    (row,) = rows_of("matrix.py:Whitened", layouts=(layout,))
+    assert row.status == "measured", row.detail
+    assert row.product_flops == 2 * 2 * 300 * 200 * 200
+    assert row.matmul_share == pytest.approx(
+        row.product_flops / row.update_seconds / 1e9 / row.matmul_gigaflops_per_second
+    )
+    assert "of the peak of one large product" in verdict(
+        {**vars(row), "bytes_moved": 1e9, "update_seconds": 1.0}
+    )
+    (plain,) = rows_of("momentum")
+    assert plain.product_flops == 0 and plain.matmul_share is None
 
 
 def test_what_does_not_fit_into_memory_is_a_sentence(monkeypatch):
@@ -166,11 +189,30 @@ def test_an_unknown_device_is_a_sentence():
 
 def test_noise_sees_spread_and_drift():
     still = np.full(20, 0.01)
-    assert measure.noise(still) == 0
+    assert measure.noise([still]) == 0
     drifting = np.concatenate([still[:10], 1.2 * still[10:]])
-    assert measure.noise(drifting) > 0.15
+    assert measure.noise([drifting]) > 0.15
+    assert measure.noise([still, 1.2 * still]) > 0.15  # each sitting by itself is steady
     spread = 0.01 * (1 + 0.3 * np.array([(-1) ** i for i in range(20)]))
-    assert measure.noise(spread) > 0.1
+    assert measure.noise([spread]) > 0.1
+    assert measure.noise([[1.0, 1.0, 1.0, 1.0, 1.4]]) == pytest.approx(0.4)  # of five, all of the range
+
+
+def test_what_slows_the_whole_machine_cancels_in_copies():
+    def timed(*sittings):
+        return measure.Timed(cases.Prepared(lambda: None, lambda: None), seconds=[list(s) for s in sittings])
+
+    slowing = timed([1.0, 1.0, 1.0], [1.5, 1.5, 1.5])
+    copied = timed([0.5, 0.5, 0.5, 0.5], [0.75, 0.75, 0.75, 0.75])
+    assert measure.summary(slowing).noise > 0.3
+    assert measure.shared_noise(slowing, copied) == 0
+
+
+def test_windows_are_shared_out_over_sittings():
+    each = measure.Timed(cases.Prepared(lambda: None, lambda: None), rounds=5)
+    for sitting in range(2):
+        measure.take_turns([each], sitting, 2)
+    assert [len(part) for part in each.seconds] == [3, 2]
 
 
 def test_a_step_is_split():
@@ -202,6 +244,9 @@ def test_the_command_measures_traces_and_compares(tmp_path):
     assert [row["implementation"] for row in document["kernels"]] == ["xla_in_place"]
     assert (tmp_path / "old" / "report" / "index.html").is_file()
     assert list((tmp_path / "old" / "trace").rglob("*.xplane.pb"))
+    (perfetto,) = (tmp_path / "old" / "trace").rglob("*.trace.json.gz")
+    events = json.loads(gzip.decompress(perfetto.read_bytes()))["traceEvents"]
+    assert any(e["ph"] == "X" and e["dur"] > 0 and "fusion" in e["name"] for e in events)
     mine.write_text((PLUGINS / "two_passes.py").read_text())
     second = command(*options, "--out", "new", folder=tmp_path)
     assert second.returncode == 0, second.stderr
@@ -211,6 +256,16 @@ def test_the_command_measures_traces_and_compares(tmp_path):
     better = command("--compare", "new", "old", "--json", folder=tmp_path)
     assert better.returncode == 0
     assert len(json.loads(better.stdout)["gains"]) == 1
+
+
+def test_one_pass_is_one_kernel_in_a_process_that_profiles(tmp_path):
+    options = ["adam", "rmsprop", "--sizes", "1e5", "--windows", "5", "--json"]
+    done = command(*options, "--implementations", "one_pass,flat_one_pass", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for row in json.loads(done.stdout)["kernels"]:
+        assert row["status"] == "measured", row["detail"]
+        assert row["passes"] == pytest.approx(1, abs=0.01)
+        assert row["traffic_bytes"] == pytest.approx(row["bytes_moved"], rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.cli.profile import draw
 from harness.kernels import shapes, store, words
-from harness.kernels.compare import compare
+from harness.kernels.compare import LEAST, compare
 from harness.kernels.schema import Row, StepRow, frame
 from harness.records import KERNELS
 from harness.types import UsageError
@@ -38,6 +39,7 @@ def row(**changes) -> Row:
         windows=21,
         calls=1,
         noise=0.01,
+        copy_noise=0.01,
         nanoseconds_per_parameter=1.0,
         bytes_moved=280_000_000,
         flops=120_000_000,
@@ -61,6 +63,8 @@ def row(**changes) -> Row:
 
 def timed(seconds: float, **changes) -> Row:
     low, high = seconds * 0.99, seconds * 1.01
+    if "noise" in changes:
+        changes.setdefault("copy_noise", changes["noise"])
     return row(update_seconds=seconds, update_seconds_low=low, update_seconds_high=high, **changes)
 
 
@@ -85,6 +89,18 @@ def test_rows_keep_the_explicit_schema(tmp_path):
     assert len(store.read(str(one))) == 2
 
 
+def test_an_earlier_profile_without_newer_columns_is_compared(tmp_path):
+    writer = store.Writer(tmp_path, {"device": "CPU:0"})
+    writer.add(timed(0.010, noise=0.02))
+    writer.finish([])
+    (file,) = (tmp_path / "kernels").glob("*.parquet")
+    table = pq.read_table(file).drop_columns(["copy_noise", "matmul_share"])
+    pq.write_table(table, file)
+    found = compare(store.read(str(tmp_path)), frame([timed(0.020)]))
+    assert found.table["verdict"].tolist() == ["slower"]
+    assert found.table["noise"].tolist() == [LEAST]
+
+
 def test_a_folder_without_rows_is_a_sentence(tmp_path):
     with pytest.raises(UsageError, match="holds no profile"):
         store.read(str(tmp_path))
@@ -106,9 +122,24 @@ def test_noise_of_both_runs_hides_a_change():
     assert verdict_of(timed(0.010, noise=0.2), timed(0.013, noise=0.2)) == "same"
 
 
-def test_passes_are_judged_without_noise():
-    assert verdict_of(row(noise=1.0), row(noise=1.0, passes=2.0)) == "more passes"
-    assert verdict_of(row(noise=1.0, passes=2.0), row(noise=1.0)) == "fewer passes"
+def test_a_machine_that_is_slower_as_a_whole_is_no_regression():
+    assert verdict_of(timed(0.010), timed(0.020, copy_gigabytes_per_second=15.0)) == "same"
+    assert verdict_of(timed(0.010), timed(0.010, copy_gigabytes_per_second=60.0)) == "slower"
+
+
+@pytest.mark.parametrize("seconds", [0.004, 0.010, 0.030])
+@pytest.mark.parametrize("doubt", [{"noise": 0.2}, {"copy_noise": 0.2}, {"windows": 5}])
+def test_passes_are_judged_whatever_a_noisy_time_says(seconds, doubt):
+    one, three = timed(0.010, **doubt), timed(seconds, passes=3.0)
+    assert verdict_of(one, three) == "more passes"
+    assert verdict_of(three, one) == "fewer passes"
+
+
+def test_on_quiet_machines_time_decides():
+    one, three = timed(0.010), timed(0.004, passes=3.0)
+    assert verdict_of(one, three) == "faster"
+    assert verdict_of(three, one) == "slower"
+    assert verdict_of(one, timed(0.010, passes=3.0)) == "more passes"
 
 
 def test_comparison_takes_the_latest_and_counts_what_is_missing():
@@ -119,6 +150,7 @@ def test_comparison_takes_the_latest_and_counts_what_is_missing():
     assert (found.only_old, found.only_new) == (0, 1)
 
 
+@settings(deadline=None)
 @given(st.floats(1e-6, 1.0), st.floats(1e-6, 1.0))
 def test_comparison_is_antisymmetric(a, b):
     mirrored = {"slower": "faster", "faster": "slower", "same": "same"}
@@ -134,7 +166,9 @@ def test_verdicts_say_what_limits_an_update():
     assert words.verdict(vars(row(status="skipped", detail="no memory"))) == "no memory"
     assert "one pass at 50% of copy" in words.verdict(vars(row(copy_share=0.5)))
     assert "not known" in words.verdict(vars(row(copy_share=0.5, passes=None)))
+    assert "not compiled" in words.verdict(vars(row(implementation="eager", copy_share=0.1, passes=None)))
     assert "too small" in words.verdict(vars(row(update_seconds=1e-5)))
+    assert "too small" in words.verdict(vars(row(bytes_moved=28_000)))
 
 
 def test_noise_is_said():
@@ -155,6 +189,7 @@ def test_best_paths_set_ours_against_the_fastest_peer():
     assert best["speed_up"] == pytest.approx(2.0)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10**7), st.integers(1, 200))
 def test_layouts_have_the_tensors_and_about_the_parameters(parameters, tensors):
     if tensors > parameters:
@@ -203,3 +238,20 @@ def test_a_page_is_drawn_from_rows_alone(tmp_path):
         drawn = (tmp_path / "report" / "figures" / f"kernels-{name}.svg").read_text()
         assert drawn.startswith("<svg") and "</svg>" in drawn
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_each_place_has_figures_of_its_own(tmp_path):
+    """A cluster's types of nodes are not mixed: not in figures, not in best paths, not in comparisons."""
+    writer = store.Writer(tmp_path, {"device": "CPU:0", "device_name": "made", "threads": 2, "versions": {}})
+    places = [{}, {"device": "GPU:0", "device_name": "card", "threads": 1, "update_seconds": 0.001}]
+    for place in places:
+        for name in ("xla_in_place", "optax"):
+            writer.add(row(implementation=name, **place))
+    writer.finish([])
+    page = draw(tmp_path).read_text()
+    assert "Roofline: CPU:0, made, 2 threads" in page
+    assert "Roofline: GPU:0, card" in page
+    assert (tmp_path / "report" / "figures" / "kernels-roofline-2.svg").is_file()
+    rows = store.read(str(tmp_path))
+    assert words.best_paths(rows)["device_name"].tolist() == ["made", "card"]
+    assert len(compare(rows, rows).table) == 4

@@ -273,7 +273,7 @@ def test_recommendation_by_hand():
     assert found["resolved"]
     assert (found["edge"], found["cross_fitted"]) == ("", True)
     assert "adam at 0.1 reached the target in 10 of 10 seeds" in found["why"]
-    assert "needs 30 more steps" in found["why"]
+    assert "needs 30 steps more in the median" in found["why"]
     assert "a resolved difference" in found["why"]
 
 

@@ -1,4 +1,4 @@
-"""Two logical CPU devices for the distribution tests, and one trajectory for ours and for the peers'."""
+"""Four logical CPU devices for the distribution tests, and one trajectory for ours and for the peers'."""
 
 import ast
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 # Must be set before TensorFlow starts, so at import.
 tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 4
 )
 
 ROOT = Path(__file__).parents[2] / "optimizers"

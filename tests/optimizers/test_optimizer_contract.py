@@ -176,6 +176,12 @@ class StateInFloat64(Descent):
 
 
 @dataclass(frozen=True)
+class StateInFloat32(Descent):
+    def init(self, params):
+        return {"v": tf.nest.map_structure(lambda p: tf.zeros(p.shape, tf.float32), params)}
+
+
+@dataclass(frozen=True)
 class ParametersInFloat32(Descent):
     def update(self, params, grads, state, lr, step):
         params, state = super().update(params, grads, state, lr, step)
@@ -332,6 +338,7 @@ PLANTED = [
     (WithoutEvaluation(), "is_a_frozen_dataclass", "Add the method eval_params"),
     (WithAList(), "is_a_frozen_dataclass", "unhashable"),
     (StateInFloat64(), "keeps_structure_and_dtypes", "state went from float32 to float64"),
+    (StateInFloat32(), "keeps_structure_and_dtypes", "state of float64 parameters holds a float32"),
     (ParametersInFloat32(), "keeps_structure_and_dtypes", "parameter went from float64 to float32"),
     (OtherStructure(), "keeps_structure_and_dtypes", "state changed structure"),
     (OtherShape(), "keeps_structure_and_dtypes", "state went from shape"),

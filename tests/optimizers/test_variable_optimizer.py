@@ -150,6 +150,27 @@ def test_gradients_are_reduced_once(aggregate, factor):
     assert copies == [reduced, reduced]
 
 
+class Counting(tf.distribute.ReductionToOneDevice):
+    """Counts what is reduced."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def reduce_implementation(self, reduce_op, per_replica_value, destinations, options):
+        self.shapes.append(tuple(per_replica_value.values[0].shape))
+        return super().reduce_implementation(reduce_op, per_replica_value, destinations, options)
+
+
+def test_each_gradient_is_aggregated_once_and_nothing_else():
+    counting = Counting()
+    loop = Loop(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=counting))
+    loop.train(1, "eager")
+    counting.shapes.clear()
+    loop.train(3, "eager")
+    assert counting.shapes == [(3,), ()] * 3
+
+
 BY_COLLECTIVES = """
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
@@ -210,6 +231,8 @@ def test_gradients_may_be_compiled_beside_the_update():
         ("mirrored", "default", True),
         ("mirrored", "mirrored", False),
         ("mirrored", "one_device", False),
+        ("mirrored", "central_storage", False),
+        ("central_storage", "mirrored", True),
     ],
 )
 def test_a_checkpoint_goes_from_strategy_to_strategy(before, after, built, tmp_path, expected):

@@ -198,6 +198,32 @@ def named_axis(axes: Axes, which: str, names: Sequence[str], places: Sequence[fl
     _fix(getattr(axes, f"{which}axis"), at, [plain(n) for n in names])
 
 
+def broken(name: str, width: int) -> str:
+    """A label of a row in at most two lines, broken after a comma or bracket; one that fits stays whole."""
+    places = [i + 1 for i, letter in enumerate(name) if letter in "(,"]
+    if len(name) <= width or not places:
+        return name
+    place = min(places, key=lambda i: max(i, len(name) - i))
+    return f"{name[:place].rstrip()}\n{name[place:].lstrip()}"
+
+
+def row_names(
+    axes: Axes,
+    names: Sequence[str],
+    width: int,
+    size: float,
+    colour: str,
+    places: Sequence[float] | None = None,
+) -> None:
+    """Names of rows on the y axis, `size` points; those over `width` characters in two lines, smaller."""
+    at = list(range(len(names))) if places is None else list(places)
+    _fix(axes.yaxis, at, [broken(plain(n), width) for n in names])
+    axes.tick_params(axis="y", length=0, labelsize=size, labelcolor=colour, rotation=0)
+    for label in axes.get_yticklabels():
+        if "\n" in label.get_text():
+            label.set(fontsize=0.84 * size, linespacing=1.05)
+
+
 def value_axis(axes: Axes, which: str, scale: Scale, count: int = 5) -> None:
     """The `x` or `y` axis as `scale` says."""
     (log_axis if scale.log else linear_axis)(axes, which, scale.low, scale.high, count)

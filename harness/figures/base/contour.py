@@ -61,7 +61,7 @@ def grounds(data: ReportData) -> list[Ground]:
 
 def paths(data: ReportData, workload: str, seeds: int) -> list[Path]:
     """Runs of a workload at each optimizer's recommended rate, on the first seeds that all of them share."""
-    cells = data.cells[data.cells.workload == workload]
+    cells = data.recommended[data.recommended.workload == workload]
     chosen = []
     for optimizer in data.optimizers:
         rate = data.chosen.get((workload, optimizer))

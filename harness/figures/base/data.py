@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -38,26 +38,32 @@ class ReportData:
     """Frames of a results folder and, computed on first use and kept, every aggregate of them.
 
     Args:
-        cells, curves, contours: frames as DESIGN describes them; any may be empty.
+        cells, curves, contours: frames as DESIGN describes them; any may be empty. Curves may also be a
+            function that gets them by the cells' ids: only those at recommended rates are looked at.
         study: what `study.json` holds; may be empty.
     """
 
     def __init__(
         self,
         cells: Frame,
-        curves: Frame | None = None,
+        curves: Frame | Callable[[Sequence[str]], Frame] | None = None,
         contours: Frame | None = None,
         study: Mapping[str, Any] | None = None,
     ) -> None:
         self.study: Mapping[str, Any] = study or {}
         self.cells = aggregates.prepare(aggregates.with_optimum(cells, self.study))
-        self.curves = curves if curves is not None else pd.DataFrame()
+        self._curves = curves if curves is not None else pd.DataFrame()
         self.contours = contours if contours is not None else pd.DataFrame()
+
+    @cached_property
+    def curves(self) -> Frame:
+        """A row per run whose points were recorded."""
+        return self._curves(self.recommended["cell_id"].tolist()) if callable(self._curves) else self._curves
 
     # -- what is in it ---------------------------------------------------------------------------------
     def _labels(self, kind: str) -> list[str]:
         """Labels in the order of the study's file; those that it does not name come after, by alphabet."""
-        there = set(self.cells[kind]) if len(self.cells) else set()
+        there = set(self.cells[kind].unique()) if len(self.cells) else set()
         named = [label for label in self.named(kind) if label in there]
         return named + sorted(there - set(named))
 
@@ -178,8 +184,19 @@ class ReportData:
 
     # -- aggregates ------------------------------------------------------------------------------------
     @cached_property
+    def grid(self) -> aggregates.Grid:
+        """The rows in their places: what all aggregates begin with."""
+        return aggregates.grid(self.cells)
+
+    @cached_property
+    def recommended(self) -> Frame:
+        """The rows at the recommended rates."""
+        rows = self.grid.rows_at(self.grid.choice)
+        return self.grid.frame.take(rows[rows >= 0])
+
+    @cached_property
     def best_rates(self) -> Frame:
-        return aggregates.best_rates(self.cells)
+        return aggregates.best_rates(self.grid)
 
     @cached_property
     def chosen(self) -> dict[tuple[str, str], float]:
@@ -191,81 +208,81 @@ class ReportData:
     @cached_property
     def recommendations(self) -> Frame:
         """One row per workload, in the study's order."""
-        frame = aggregates.recommendations(self.cells)
+        frame = aggregates.recommendations(self.grid)
         order = {w: i for i, w in enumerate(self.workloads)}
         return frame.sort_values("workload", key=lambda s: s.map(order), kind="stable", ignore_index=True)
 
     @cached_property
     def learning_rate_curve(self) -> Frame:
-        return aggregates.learning_rate_curve(self.cells)
+        return aggregates.learning_rate_curve(self.grid)
 
     @cached_property
     def steps_heatmap(self) -> Frame:
-        return aggregates.steps_heatmap(self.cells)
+        return aggregates.steps_heatmap(self.grid)
 
     @cached_property
     def divergence(self) -> Frame:
-        return aggregates.divergence(self.cells)
+        return aggregates.divergence(self.grid)
 
     @cached_property
     def sensitivity(self) -> Frame:
-        return aggregates.sensitivity(self.cells)
+        return aggregates.sensitivity(self.grid)
 
     @cached_property
     def tunability(self) -> Frame:
-        return aggregates.tunability(self.cells)
+        return aggregates.tunability(self.grid)
 
     @cached_property
     def summary(self) -> Frame:
-        return aggregates.summary(self.cells)
+        return aggregates.summary(self.grid)
 
     @cached_property
     def stability(self) -> Frame:
-        return aggregates.stability(self.cells)
+        return aggregates.stability(self.grid)
 
     @cached_property
     def generalisation(self) -> Frame:
-        return aggregates.generalisation(self.cells)
+        return aggregates.generalisation(self.grid)
 
     @cached_property
     def initialisation(self) -> Frame:
-        return aggregates.initialisation(self.cells)
+        return aggregates.initialisation(self.grid)
 
     @cached_property
     def loss_curves(self) -> Frame:
-        return aggregates.loss_curves(self.curves, self.cells)
+        return aggregates.loss_curves(self.curves, self.grid)
 
     @cached_property
     def ecdf(self) -> Frame:
-        return aggregates.ecdf(self.cells)
+        return aggregates.ecdf(self.grid)
 
     @cached_property
     def profile(self) -> Frame:
-        return aggregates.profile(self.cells)
+        return aggregates.profile(self.grid)
 
     @cached_property
     def algoperf(self) -> Frame:
-        return aggregates.algoperf(self.cells)
+        return aggregates.algoperf(self.grid)
 
     @cached_property
     def overall(self) -> Frame:
-        return aggregates.overall(self.cells)
+        return aggregates.overall(self.grid)
 
     @cached_property
     def ranks(self) -> Frame:
-        return aggregates.ranks(self.cells)
+        return aggregates.ranks(self.grid)
 
     @cached_property
     def improvement(self) -> Frame:
-        return aggregates.improvement(self.cells)
+        return aggregates.improvement(self.grid)
 
     @cached_property
     def claims(self) -> Frame:
-        return claims(self.cells, self.curves)
+        return claims(self.grid, self.curves)
 
     @cached_property
     def paired(self) -> Frame:
-        return aggregates.paired(self.cells)
+        return aggregates.paired(self.grid)
 
     # -- selections ------------------------------------------------------------------------------------
     @cached_property

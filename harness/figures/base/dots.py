@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .axes import SMALL, Margins, Scale, fit_scale, linear_axis, log_axis, named_axis, panel, plain
+from .axes import SMALL, Margins, Scale, fit_scale, linear_axis, log_axis, panel, plain, row_names
 from .data import ReportData
 from .frame import Frame
 from .theme import Theme
@@ -27,8 +27,8 @@ def rows_panel(
     size = (WIDTH, margins.top + margins.bottom + pitch * max(len(workloads), 1))
     figure, axes = panel(theme, title, size, margins, grid="x")
     axes.set_ylim(len(workloads) - 0.5, -0.5)
-    named_axis(axes, "y", [data.short(w, 24) for w in workloads])
-    axes.tick_params(axis="y", length=0, labelcolor=theme.ink, labelsize=SMALL - 0.2, pad=6)
+    row_names(axes, [data.short(w, 50) for w in workloads], 24, SMALL - 0.2, theme.ink)
+    axes.tick_params(axis="y", pad=6)
     axes.spines["left"].set_visible(False)
     for row in range(1, len(workloads)):
         axes.axhline(row - 0.5, color=theme.faint, linewidth=0.6)

@@ -14,11 +14,11 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from .axes import SMALL, TEXT, Margins, named_axis, number, panel, plain, power
+from .axes import SMALL, TEXT, Margins, named_axis, number, panel, plain, power, row_names
 from .data import ReportData
 from .theme import LEVELS, Theme
 
-ROW = 0.205  # inches
+ROW = 0.22  # inches
 WIDTH = 5.3
 _LABELS = 1.62
 ANNOTATED = 16  # columns; with more, the words no longer fit
@@ -101,11 +101,10 @@ def _axes(axes: Axes, data: ReportData, rates: list[float], theme: Theme) -> Non
     axes.set(xlabel="", ylabel="")
     for spine in axes.spines.values():
         spine.set_visible(False)
-    names = [data.short(w, 30) for w in data.workloads]
-    named_axis(axes, "y", names, [i + 0.5 for i in range(len(names))])
+    names = [data.short(w, 50) for w in data.workloads]
+    row_names(axes, names, 28, SMALL, theme.ink, [i + 0.5 for i in range(len(names))])
     shown = columns_named(rates)
     named_axis(axes, "x", [rate_name(rates[i]) for i in shown], [i + 0.5 for i in shown])
-    axes.tick_params(axis="y", length=0, labelsize=SMALL, labelcolor=theme.ink, rotation=0)
     axes.tick_params(axis="x", length=2.0, labelsize=SMALL, rotation=0)
     axes.set_xlabel(plain("learning rate"), color=theme.muted, fontsize=TEXT - 0.1, labelpad=2.0)
 

@@ -44,16 +44,24 @@ class KernelData:
 
     @cached_property
     def one_tensor(self) -> Frame:
-        """Measured rows of the shown dtype with the fewest tensors per size."""
+        """Measured rows of the shown dtype with the fewest tensors that there are: one, nearly always."""
         part = self.measured[self.measured["dtype"] == self.dtype]
-        fewest = part.groupby("parameters")["tensors"].transform("min")
-        return part[part["tensors"] == fewest]
+        return part[part["tensors"] == part["tensors"].min()]
 
     @cached_property
     def best(self) -> Frame:
         """Our fastest implementation per optimizer and size, of `one_tensor`."""
         ours = self.one_tensor[self.one_tensor["implementation"].isin(BEST)]
         return ours.sort_values("update_seconds").drop_duplicates(["optimizer", "parameters"])
+
+    @cached_property
+    def arithmetic(self) -> Frame:
+        """`best` with the fewest FLOPs of any program of the rule: what it needs, not what is repeated."""
+        fewest = self.one_tensor.groupby(["optimizer", "parameters"])["flops"].min().rename("fewest_flops")
+        joined = self.best.join(fewest, on=["optimizer", "parameters"])
+        flops = joined["fewest_flops"]
+        known = joined.assign(flops=flops, gigaflops_per_second=flops / joined["update_seconds"] / 1e9)
+        return known[known["flops"].fillna(0) > 0]
 
     @cached_property
     def large(self) -> int:

@@ -16,11 +16,12 @@ SHORT = "Roofline"
 ORDER = 10
 ABSENT = "No compiled update was measured."
 TABLES = ("kernels",)
+APART = 0.9  # of the fastest copy: slower ones get a line
 
 
 def draw(data: KernelData, theme: Theme) -> Drawing | None:
     """A point per optimizer under the measured ceiling of the copy, at the largest size and in a cache."""
-    known = data.best[data.best["flops"].fillna(0) > 0]
+    known = data.arithmetic
     sizes = sorted(known["parameters"].unique())
     shown = [s for s in (sizes[-1:] + [s for s in sizes if 1e5 <= s < (sizes or [0])[-1]][:1]) if s]
     panels = [_panel(data, known[known["parameters"] == size], int(size), theme) for size in shown]
@@ -29,8 +30,8 @@ def draw(data: KernelData, theme: Theme) -> Drawing | None:
     caption = (
         f"{data.where()}, {data.dtype}. Across: operations per byte that the rule must move. Up: operations "
         "per second. The line is the bandwidth of an in-place copy over as many bytes, measured between the "
-        "updates' own windows; a rule that reads more than it writes may lie above it. A point on the line "
-        "is limited by memory alone."
+        "updates' own windows (dotted: the slowest of them); a rule that reads more than it writes "
+        "may lie above it. A point on the line is limited by memory alone."
     )
     legend = optimizer_items(data.looks, data.short_optimizers, theme)
     return Drawing(TITLE, tuple(panels), caption, _finding(data), legend)
@@ -46,10 +47,13 @@ def _panel(data: KernelData, frame: Frame, size: int, theme: Theme) -> Panel:
     log_axis(axes, "x", low, high)
     log_axis(axes, "y", y.low, y.high)
     ends = np.array([low, high])
-    for value, dashes in ((ceiling.max(), (None, None)), (ceiling.min(), (2, 2))):
-        axes.plot(ends, ends * value, color=theme.muted, linewidth=1.0, dashes=dashes, zorder=2)
-    middle = low * (high / low) ** 0.6
-    _name_line(axes, f"copy, {ceiling.max():.0f} GB/s", middle, ceiling.max(), y, theme)
+    fast, slow = ceiling.max(), ceiling.min()
+    axes.plot(ends, ends * fast, color=theme.muted, linewidth=1.0, zorder=2)
+    name = f"copy, {fast:.0f} GB/s"
+    if slow < APART * fast:
+        axes.plot(ends, ends * slow, color=theme.muted, linewidth=1.0, dashes=(2, 2), zorder=2)
+        name = f"copy, {slow:.0f} to {fast:.0f} GB/s"
+    _name_line(axes, name, low * (high / low) ** 0.6, fast, y, theme)
     for row, x, up in zip(frame.itertuples(), intensity, speed, strict=True):
         look = data.looks[str(row.optimizer)]
         axes.plot(

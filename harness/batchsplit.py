@@ -1,0 +1,286 @@
+"""One batch over several replicas: compiled gradients, one all-reduce, compiled update, in one loop.
+
+Every replica holds the same parameters and computes the gradient of its part of the batch, for all lanes at
+once; the sum over replicas, each part weighted by its share of the batch, is the gradient of the whole. No
+collective can be compiled by XLA (on CPUs; TensorFlow 2.21), so the two halves of a step are compiled
+functions of tensors, and the loop around them is a `tf.function` without Python in it. It lies outside
+`strategy.run`: TensorFlow cannot reduce over replicas from within a loop of theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from harness import lift
+from harness.feasibility import batch_size
+from harness.program import Carry, Inputs, LaneProgram
+from harness.strategies import PeerLost, Placement
+
+Nest = Any
+SUM = tf.distribute.ReduceOp.SUM
+# What TensorFlow raises where another process of a collective is gone.
+LOSSES = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InternalError,
+)
+
+
+class Part(NamedTuple):
+    """A replica's rows of a batch: where they begin, how many, and their share of those that are used."""
+
+    first: int
+    size: int
+    share: float
+
+
+def parts(size: int | None, replicas: int, drop_remainder: bool = False) -> list[Part]:
+    """How a batch is cut: contiguous parts whose sizes differ by one at most, larger ones first.
+
+    Args:
+        size: of the batch; None: it is one thing that cannot be cut, and the first replica has it.
+        drop_remainder: leave out the last rows that make no whole part for every replica.
+    """
+    size = 1 if size is None else size
+    used = size - size % replicas if drop_remainder and size >= replicas else size
+    even, rest = divmod(used, replicas)
+    sizes = [even + (i < rest) for i in range(replicas)]
+    return [Part(sum(sizes[:i]), n, n / used) for i, n in enumerate(sizes)]
+
+
+class ReplicasDiffer(Exception):
+    """Replicas that must hold the same parameters do not: a defect."""
+
+
+class BatchLoop:
+    """How a lanes' program advances when its batches are spread over a strategy's replicas.
+
+    All that is kept per lane, and its meaning, stays that of `LaneProgram`; only where a step gets its
+    gradients from differs. Where the strategy keeps parameters in one place (`central_storage`) the update
+    is made there, once; else every replica makes the same one.
+
+    Args:
+        lanes: the program.
+        place: the strategy and its devices in this process.
+    """
+
+    def __init__(self, lanes: LaneProgram, place: Placement):
+        self.lanes, self.place = lanes, place
+        self.strategy, self.devices = place.strategy, place.local
+        program = lanes.program
+        if self.strategy.num_replicas_in_sync != program.replicas:
+            raise ValueError(
+                f"'{place.name}' has {self.strategy.num_replicas_in_sync} replicas here, "
+                f"and the study's batches are split into {program.replicas}."
+            )
+        self.size = batch_size(lanes.workload) if lanes.stochastic else None
+        self.parts = parts(self.size, program.replicas, program.drop_remainder)
+        self.central = place.name == "central_storage"
+        self.first = place.index * len(self.devices)  # this process's replicas, in the numbers of all
+        self.numbers = lanes.lanes.count * (1 + lanes.size)  # that a replica gives to the sum
+        self.all_reduce_seconds = 0.0
+        self.loop: Any = None
+
+    def advance(self, carry: Carry, inputs: Inputs, spans: int, steps: int) -> Any:
+        """As `LaneProgram.advance`.
+
+        Raises:
+            PeerLost: another process of the strategy is gone.
+            ReplicasDiffer: a defect.
+        """
+        loop = self.loop if self.loop is not None else self._trace(carry, inputs)
+        try:
+            *out, seconds, agree = loop(carry, inputs, tf.constant(spans), tf.constant(steps))
+            self.all_reduce_seconds += float(seconds)
+            alike = bool(agree)
+        except LOSSES as error:
+            if self.place.peers == 1:
+                raise
+            raise PeerLost(f"a process of the split batch is gone: {type(error).__name__}") from error
+        if not alike:
+            raise ReplicasDiffer("replicas of one run hold different parameters")
+        return out
+
+    def _trace(self, carry: Carry, inputs: Inputs) -> Any:
+        """Traces both halves of a step here, outside the replicas' threads: names of what XLA compiles then
+        depend on the program only, and its cache finds them again."""
+
+        def compiled(fn: Callable[..., Any], *args: Any) -> Any:
+            made = tf.function(fn, jit_compile=self.lanes.jit, autograph=False)
+            return made.get_concrete_function(*args)
+
+        mine = self.parts[self.first : self.first + len(self.devices)]
+        first = tf.constant(0)
+        # Parts of one size share a program: where a part begins is an input.
+        by_size = {
+            part.size: compiled(partial(self._weighted, part.size, part.share), first, carry, inputs)
+            for part in mine
+        }
+        self.gradients = [partial(by_size[part.size], tf.constant(part.first)) for part in mine]
+        total = tf.TensorSpec([self.numbers], self.lanes.real)
+        self.update = compiled(self._updated, carry, inputs, total)
+        self.bits = compiled(_fingerprint, carry.params, carry.state)
+        self.distances = compiled(self.lanes.distances, carry, inputs)
+        loop = tf.function(self._advance, autograph=False)
+        self.loop = loop.get_concrete_function(carry, inputs, tf.constant(0), tf.constant(0))
+        return self.loop
+
+    # -- the compiled halves of a step -----------------------------------------------------------------
+
+    def _weighted(self, size: int, share: float, first: tf.Tensor, carry: Carry, inputs: Inputs) -> tf.Tensor:
+        """A replica's summand, [lanes × (1 + parameters)]: loss and gradients of its part, by its share."""
+        lanes = self.lanes
+        if not size:
+            return tf.zeros([self.numbers], lanes.real)
+        params = lift.load(carry.params, lanes.trailing)
+        if lanes.stochastic:
+            batches = lanes.batches(carry, inputs)
+            if self.size is not None:
+                batches = tf.nest.map_structure(
+                    lambda leaf: tf.ensure_shape(
+                        leaf[:, first : first + size], [leaf.shape[0], size, *leaf.shape[2:]]
+                    ),
+                    batches,
+                )
+            loss, gradients = lanes.lifted(lanes.differentiate, [params], batches)
+        else:
+            loss, gradients = lanes.lifted(lambda p: lanes.differentiate(p, None), [params])
+        # One dtype for all: 16-bit gradients are summed in 32 bits.
+        flat = [tf.reshape(tf.cast(leaf, lanes.real), [-1]) for leaf in (loss, *tf.nest.flatten(gradients))]
+        return tf.concat(flat, 0) * tf.constant(share, lanes.real)
+
+    def _updated(self, carry: Carry, inputs: Inputs, total: tf.Tensor) -> Any:
+        """The update of all lanes from the summed gradients: carry, record, and whether any lane goes on."""
+        start, count = self.lanes.start, self.lanes.lanes.count
+        sizes = [count * leaf.shape.num_elements() for leaf in tf.nest.flatten(start)]
+        loss, *pieces = tf.split(total, [count, *sizes])
+        gradients = [
+            tf.cast(tf.reshape(piece, [count, *leaf.shape]), leaf.dtype)
+            for piece, leaf in zip(pieces, tf.nest.flatten(start), strict=True)
+        ]
+        given = loss, tf.nest.pack_sequence_as(start, gradients)
+        carry, record = self.lanes.step_given(carry, inputs._replace(given=given))
+        return carry, record, tf.reduce_any(carry.live & inputs.go)
+
+    # -- a step of all replicas ------------------------------------------------------------------------
+
+    def _here(self) -> int:
+        """Which of this process's replicas is being traced."""
+        context = tf.distribute.get_replica_context()
+        return int(tf.get_static_value(context.replica_id_in_sync_group)) - self.first
+
+    def _mirrored(self, carries: Sequence[Carry], inputs: Sequence[Inputs]) -> Any:
+        """Every replica updates its own copy."""
+
+        def replica(carries: Sequence[Carry], inputs: Sequence[Inputs]) -> Any:
+            here = self._here()
+            summand = self.gradients[here](carries[here], inputs[here])
+            begin = _now(summand) if here == 0 else tf.constant(0.0, tf.float64)
+            total = tf.distribute.get_replica_context().all_reduce(SUM, summand)
+            end = _now(total) if here == 0 else begin
+            return self.update(carries[here], inputs[here], total), end - begin
+
+        out = self.strategy.run(replica, args=(carries, inputs))
+        each = [self._local(out, i) for i in range(len(self.devices))]
+        (_, record, alive), seconds = each[0]
+        return tuple(carry for (carry, _, _), _ in each), record, alive, seconds
+
+    def _central(self, carries: Sequence[Carry], inputs: Sequence[Inputs]) -> Any:
+        """The update is made once, where the parameters are."""
+
+        def replica(carry: Carry, inputs: Sequence[Inputs]) -> tf.Tensor:
+            here = self._here()
+            return self.gradients[here](carry, inputs[here])
+
+        summands = self.strategy.run(replica, args=(carries[0], inputs))
+        begin = _now(self._local(summands, 0))
+        total = self.strategy.reduce(SUM, summands, axis=None)
+        carry, record, alive = self.update(carries[0], inputs[0], total)
+        return (carry,), record, alive, _now(total) - begin
+
+    def _local(self, values: Nest, replica: int) -> Nest:
+        """What one replica of this process returned."""
+        results = self.strategy.experimental_local_results
+        return tf.nest.map_structure(lambda value: results(value)[replica], values)
+
+    # -- the loop --------------------------------------------------------------------------------------
+
+    def _advance(self, carry: Carry, inputs: Inputs, spans: tf.Tensor, steps: tf.Tensor) -> Any:
+        """As `LaneProgram._advance_lanes`; then the seconds that the first replica of this process waited
+        for sums, and whether all replicas hold the same bits."""
+        devices = self.devices[:1] if self.central else self.devices
+        carries, every_input = _copies(carry, devices), _copies(inputs, self.devices)
+        one_step = self._central if self.central else self._mirrored
+        plan, strides = self.lanes.plan, self.lanes.strides_per_call
+        early = np.full([plan.span + 1], strides, np.int32)  # `strides` is where what nobody asks for goes
+        for number, step in enumerate(plan.early):
+            early[step] = strides + 1 + number
+        shape = [3 + self.lanes.coordinates, self.lanes.lanes.count]
+        slots = strides + 1 + len(plan.early)
+        records = tf.TensorArray(self.lanes.real, slots, element_shape=shape, clear_after_read=False)
+        records = records.unstack(tf.zeros([slots, *shape], self.lanes.real))
+
+        def body(k: Any, alive: Any, carries: Any, records: Any, seconds: Any) -> Any:
+            carries, record, alive, waited = one_step(carries, every_input)
+            stride = steps * plan.rounds
+            within = tf.where(k < steps, tf.minimum(k, plan.span), plan.span)
+            slot = tf.where(k % stride == 0, k // stride, tf.gather(early, within))
+            return k + 1, alive, carries, records.write(slot, record), seconds + waited
+
+        # The first step is always taken: it moves no lane that is idle, and compiles.
+        begin = (tf.constant(0), tf.constant(True), carries, records, tf.constant(0.0, tf.float64))
+        _, _, carries, records, seconds = tf.while_loop(
+            lambda k, alive, *_: (k < spans * steps) & alive, body, begin
+        )
+        points, carry = records.stack(), carries[0]
+        agree = self._agree(carries)
+        distances = self.distances(carry, inputs)
+        return carry, points[: strides + 1], points[strides + 1 :], *distances, seconds, agree
+
+    def _agree(self, carries: Sequence[Carry]) -> tf.Tensor:
+        """Whether all replicas hold the same parameters and state, to the bit."""
+        replicas = self.lanes.program.replicas
+        if replicas == 1 or self.central:
+            return tf.constant(True)
+
+        def replica(carries: Sequence[Carry]) -> tf.Tensor:
+            mine = self.bits(*carries[self._here()][:2])
+            return tf.distribute.get_replica_context().all_reduce(SUM, mine) == replicas * mine
+
+        same = self.strategy.run(replica, args=(carries,))
+        return tf.reduce_all(tf.stack(self.strategy.experimental_local_results(same)))
+
+
+def _copies(nest: Nest, devices: Sequence[str]) -> tuple[Nest, ...]:
+    """One for each device, there."""
+    found = []
+    for device in devices:
+        with tf.device(device):
+            found.append(tf.nest.map_structure(tf.identity, nest))
+    return tuple(found)
+
+
+def _now(after: tf.Tensor) -> tf.Tensor:
+    """The time when a tensor is there, in seconds; on the host, which waits for a GPU's."""
+    with tf.device("CPU:0"):
+        seen = tf.identity(after[:1])
+        with tf.control_dependencies([seen]):
+            return tf.timestamp()
+
+
+def _fingerprint(params: Nest, state: Nest) -> tf.Tensor:
+    """A sum over all bits, int64: equal replicas have equal ones."""
+    total = tf.constant(0, tf.int64)
+    for i, leaf in enumerate(tf.nest.flatten((params, state))):
+        if leaf.dtype.is_floating:
+            leaf = tf.bitcast(leaf, {2: tf.int16, 4: tf.int32, 8: tf.int64}[leaf.dtype.size])
+        total += (i + 1) * tf.reduce_sum(tf.cast(leaf, tf.int64))
+    return total

@@ -1,0 +1,62 @@
+"""A workload's metrics for all lanes of a program at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from harness import lift
+
+Nest = Any
+
+
+class Evaluator:
+    """A workload's metrics for all lanes at once: `monitor` at recorded points, `evaluate` at the end.
+
+    Args:
+        workload: an instance in the program's dtype.
+        lanes: how many runs are evaluated together.
+    """
+
+    def __init__(self, workload: Any, lanes: int, *, jit: bool = True):
+        self.lanes = lanes
+        # Whole data sets ride in every lane: a few lanes at a time keep them in the cache.
+        self.at_once = next(n for n in (4, 3, 2, 1) if lanes % n == 0)
+
+        def lifted(fn: Callable[[Nest], dict[str, Any]]) -> Callable[[Nest], dict[str, Any]]:
+            def one(params: Nest) -> dict[str, Any]:
+                return {k: tf.cast(v, tf.float64) for k, v in fn(params).items()}
+
+            return tf.function(lambda params: self._spread(one, params), jit_compile=jit, autograph=False)
+
+        self.monitor = lifted(workload.monitor)
+        self.evaluate = lifted(workload.evaluate)
+
+    def _spread(self, one: Callable[[Nest], dict[str, Any]], params: Nest) -> dict[str, Any]:
+        """`one` for every lane: [lanes, ...] → name → [lanes]."""
+        if self.lanes == 1:
+            single = one(tf.nest.map_structure(lambda leaf: leaf[0], params))
+            return {k: v[None] for k, v in single.items()}
+        rounds = self.lanes // self.at_once
+        split = tf.nest.map_structure(
+            lambda leaf: tf.reshape(leaf, [rounds, self.at_once, *leaf.shape[1:]]), params
+        )
+        names = list(one(tf.nest.map_structure(lambda leaf: leaf[0], params)))
+        spec = {k: tf.TensorSpec([self.at_once], tf.float64) for k in names}
+        values = tf.map_fn(
+            lambda few: lift.map_lanes(one, [few]) if self.at_once > 1 else _alone(one, few),
+            split,
+            fn_output_signature=spec,
+        )
+        return {k: tf.reshape(v, [self.lanes]) for k, v in values.items()}
+
+    def compile(self, params: Nest) -> None:
+        """Traces and compiles both; `params` are [lanes, ...]."""
+        self.monitor(params)
+        self.evaluate(params)
+
+
+def _alone(one: Callable[[Nest], dict[str, Any]], few: Nest) -> dict[str, Any]:
+    return {k: v[None] for k, v in one(tf.nest.map_structure(lambda leaf: leaf[0], few)).items()}
