@@ -86,7 +86,7 @@ class Ours:
         self.work = work
         record = {"points": 10, "curves": False, "stability": False}
         self.planned = Study(name="bench", record=record, **work.fields, **self.extra).plan()
-        self.programs = Programs(Placement("one_device", "CPU:0"))
+        self.programs = Programs(Placement("one_device", ["CPU:0"]))
         begin = time.perf_counter()
         for program in self.planned.programs.values():
             self.programs.get(program)

@@ -19,7 +19,8 @@ import tensorflow as tf
 from harness import lift
 from harness.feasibility import batch_size
 from harness.program import Carry, Inputs, LaneProgram
-from harness.strategies import PeerLost, Placement
+from harness.runtime import own_names
+from harness.strategies import PeerLost, Placement, summed
 
 Nest = Any
 SUM = tf.distribute.ReduceOp.SUM
@@ -130,7 +131,8 @@ class BatchLoop:
         self.bits = compiled(_fingerprint, carry.params, carry.state)
         self.distances = compiled(self.lanes.distances, carry, inputs)
         loop = tf.function(self._advance, autograph=False)
-        self.loop = loop.get_concrete_function(carry, inputs, tf.constant(0), tf.constant(0))
+        with own_names():
+            self.loop = loop.get_concrete_function(carry, inputs, tf.constant(0), tf.constant(0))
         return self.loop
 
     # -- the compiled halves of a step -----------------------------------------------------------------
@@ -202,7 +204,8 @@ class BatchLoop:
 
         summands = self.strategy.run(replica, args=(carries[0], inputs))
         begin = _now(self._local(summands, 0))
-        total = self.strategy.reduce(SUM, summands, axis=None)
+        with tf.device(self.devices[0]):
+            total = summed(self.strategy.experimental_local_results(summands))
         carry, record, alive = self.update(carries[0], inputs[0], total)
         return (carry,), record, alive, _now(total) - begin
 

@@ -34,8 +34,6 @@ SMALL_LOOP_BYTES = 400_000
 XLA_FLAGS = {
     # loops whose state is smaller than this become one function without a kernel to launch per operation
     "xla_backend_extra_options": f"xla_cpu_small_while_loop_byte_threshold={SMALL_LOOP_BYTES}",
-    # loops keep their state in place where XLA would copy it in every round
-    "xla_cpu_copy_insertion_use_region_analysis": "true",
     # the whole of an AVX-512 register, where there is one
     "xla_cpu_prefer_vector_width": "512",
     # reductions by a library of kernels cannot be part of such a function
@@ -105,6 +103,19 @@ def stable_names(key: str) -> Iterator[None]:
         yield
     finally:
         _NAMES.next = None
+
+
+@contextlib.contextmanager
+def own_names() -> Iterator[None]:
+    """Names that TensorFlow makes here are new in this process, within `stable_names` too.
+
+    For what XLA never sees, and whose parts are traced by other threads, so that it is not the same twice.
+    """
+    kept, _NAMES.next = getattr(_NAMES, "next", None), None
+    try:
+        yield
+    finally:
+        _NAMES.next = kept
 
 
 def _number_by_key(ops: Any) -> None:

@@ -119,8 +119,10 @@ class Programs:
         for i, (attempt, jit, note) in enumerate(attempts):
             try:
                 compiled = LaneProgram(attempt, workload, build, jit=jit, loop=loop)
-                names = [program.key, asdict(attempt.lanes), jit, program.stride, program.shared]
-                with stable_names(digest(names)):
+                identity = [program.key, asdict(attempt.lanes), jit, program.stride, program.shared]
+                if loop is not None:  # its functions know their devices
+                    identity += [self.placement.name, self.placement.device]
+                with stable_names(digest(identity)):
                     self.placement.run(compiled.compile, idle_inputs(compiled))
                 return Warm(compiled, self._evaluator(compiled, jit), note.format(reason))
             except (LiftError, ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:

@@ -124,9 +124,9 @@ def _strategies(cells: Frame) -> str:
         replicas = [int(float(r)) for r in _present(mine, "replicas")]
         if replicas and max(replicas) > 1:
             parts.append(span(sorted(replicas), "replica"))
-        for split in _present(mine, "split"):
-            if split != "lanes" or len(parts) > 1:
-                parts.append(f"split: {split}")
+        parts += [
+            f"split: {split}" for split in _present(mine, "split") if split != "lanes" or len(parts) > 1
+        ]
         if "all_reduce_share" in mine:
             known = mine[mine["all_reduce_share"].notna() & (mine["train_seconds"] > 0)]
             if len(known):

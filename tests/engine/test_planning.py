@@ -114,7 +114,7 @@ def test_one_trace_and_one_program_for_all_rates_and_seeds(tmp_path: Path) -> No
     from harness.tilerun import TileRun
     from harness.worker import Programs
 
-    programs = Programs(Placement("one_device", "CPU:0"))
+    programs = Programs(Placement("one_device", ["CPU:0"]))
     for tile in Study(name="trace", **GRID).plan().tiles:
         warm, _ = programs.get(tile.program)
         TileRun(warm, tile.cells, programs.placement.run).run()
