@@ -5,7 +5,8 @@
     python benchmarks/ray_overhead.py speedup                2 workers against 1, the same grid
 
 Each prints one JSON document. `pool` measures the driver's processor time and the wall time per tile, commit
-included; `schedule` runs 1,000 workers with stragglers and losses and says how long they were idle.
+included; `schedule` runs 1,000 workers with stragglers and losses and says how long they were idle. Beside
+Ray Tune and plain Ray tasks: `ray_peers.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import heapq
 import json
 import random
 import resource
+import statistics
 import sys
 import tempfile
 import time
@@ -27,7 +29,8 @@ from harness.executors.ray_options import ClusterOptions
 from harness.executors.ray_schedule import Schedule
 from harness.types import Cell, Component, Lanes, Outcome, Program, Tile
 
-LANES = 4
+LANES, COMPILE_SECONDS = 4, 3.0
+LANES_OF_WORK, TILES_OF_WORK = 64, 24
 
 
 def pool(tiles: int, workers: int, gather: bool) -> dict[str, Any]:
@@ -89,6 +92,7 @@ def schedule(cells: int, workers: int, per_tile: int, seed: int = 0) -> dict[str
     plan, own = Schedule(tiles), 0.0
     warm: dict[int, set[str]] = {w: set() for w in range(workers)}
     ends: list[tuple[float, int, int, float]] = []
+    fresh: dict[int, float] = {}  # seconds that a call compiled for
     free, now, busy, losses = list(range(workers)), 0.0, 0.0, 0
     while plan.left:
         begin = time.perf_counter()
@@ -101,7 +105,8 @@ def schedule(cells: int, workers: int, per_tile: int, seed: int = 0) -> dict[str
                 idle.append(w)
                 continue
             key = call.tiles[0].program.key
-            took = 0.0 if key in warm[w] else 3.0
+            took = 0.0 if key in warm[w] else COMPILE_SECONDS
+            fresh[call.number] = took
             warm[w].add(key)
             # A tile takes 2 s; one in fifty takes three times as long.
             took += sum(rng.uniform(1.8, 2.2) * (3 if rng.random() < 0.02 else 1) for _ in call.tiles)
@@ -115,8 +120,10 @@ def schedule(cells: int, workers: int, per_tile: int, seed: int = 0) -> dict[str
             warm[w].clear()
             losses += 1
         else:
-            share = took / len(held)
-            plan.done(number, [_outcome(t, share) for t in held], now)
+            compiled = fresh.pop(number, 0.0)
+            share = (took - compiled) / len(held)
+            outcomes = [_outcome(t, share, compiled if i == 0 else 0.0) for i, t in enumerate(held)]
+            plan.done(number, outcomes, now)
         own += time.perf_counter() - begin
         busy += took
     return {
@@ -131,37 +138,41 @@ def schedule(cells: int, workers: int, per_tile: int, seed: int = 0) -> dict[str
     }
 
 
-def _outcome(tile: Tile, seconds: float) -> Outcome:
-    return Outcome("", {"budget": len(tile.cells)}, 0, 0.0, seconds, 0.0, "", len(tile.cells))
+def _outcome(tile: Tile, seconds: float, compiling: float) -> Outcome:
+    return Outcome("", {"budget": len(tile.cells)}, 0, compiling, seconds, 0.0, "", len(tile.cells))
 
 
-def speedup() -> dict[str, Any]:
-    """The same compute-bound grid with one worker and with two."""
+def speedup(rounds: int) -> dict[str, Any]:
+    """The same compute-bound grid with one worker and with two, in turns: 64 lanes of 256 × 256 products."""
     from harness import Study
 
     study = Study(
         name="speedup",
-        workloads=["rosenbrock(steps=200000)"],
-        optimizers=["adam"],
-        learning_rates=[1e-4, 1e-3, 1e-2, 1e-1],
-        seeds=256,
-        lanes=64,
+        workloads=["quadratic(dimension=256, condition=100.0, rotated=true, steps=4000)"],
+        optimizers=["momentum"],
+        learning_rates=[1e-3, 1e-2, 1e-1, 1.0],
+        seeds=LANES_OF_WORK * TILES_OF_WORK // 4,
+        lanes=LANES_OF_WORK,
+        record={"points": 4},
         strategy="one_device",
     )
-    seconds = {}
-    for workers in (1, 2):
-        marks: list[tuple[float, int]] = []
-        with tempfile.TemporaryDirectory() as out:
-            study.run(
-                Path(out) / "out",
-                workers=workers,
-                cluster="local",
-                progress=lambda now, marks=marks: marks.append((time.perf_counter(), now.tiles_done)),
-            )
-        first = next(m for m in marks if m[1] >= workers)
-        last = next(m for m in marks if m[1] == marks[-1][1])
-        seconds[workers] = (last[0] - first[0]) / (last[1] - first[1])
-    return {"seconds_per_tile": seconds, "speedup": round(seconds[1] / seconds[2], 2)}
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(rounds):
+        for workers in (1, 2):
+            marks: list[tuple[float, int]] = []
+            with tempfile.TemporaryDirectory() as out:
+                study.run(
+                    Path(out) / "out",
+                    workers=workers,
+                    cluster=ClusterOptions("local", call_seconds=1e-6),  # a tile per call: marks are even
+                    progress=lambda now, marks=marks: marks.append((time.perf_counter(), now.tiles_done)),
+                )
+            # Until every worker has compiled, the rate says nothing of the work.
+            first = next(m for m in marks if m[1] >= 2 * workers)
+            last = next(m for m in marks if m[1] == marks[-1][1])
+            seconds[workers].append((last[0] - first[0]) / (last[1] - first[1]))
+    ratios = [one / two for one, two in zip(seconds[1], seconds[2], strict=True)]
+    return {"seconds_per_tile": seconds, "speedups": ratios, "speedup": statistics.median(ratios)}
 
 
 def main() -> None:
@@ -169,16 +180,18 @@ def main() -> None:
     parser.add_argument("what", choices=["pool", "schedule", "speedup"])
     parser.add_argument("--tiles", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--gather", action="store_true")
     parser.add_argument("--cells", type=int, default=1_000_000)
     given = parser.parse_args()
     if given.what == "pool":
-        print(json.dumps(pool(given.tiles, given.workers, given.gather)))
+        found: Any = [pool(given.tiles, given.workers, given.gather) for _ in range(given.rounds)]
     elif given.what == "speedup":
-        print(json.dumps(speedup()))
+        found = speedup(given.rounds)
     else:
-        sizes = [given.cells // 100, given.cells // 10, given.cells]
-        print(json.dumps([schedule(n, 1000, per_tile=16) for n in sizes]))
+        sizes = [given.cells // 2, given.cells, 2 * given.cells]
+        found = [schedule(n, 1000, per_tile=16) for n in sizes]
+    print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ CELLS = pa.schema(
         ("replicas", pa.int64()),
         ("split", pa.string()),
         ("all_reduce_share", pa.float64()),
+        ("code", pa.string()),
     ],
     metadata=_METADATA,
 )
@@ -159,7 +160,7 @@ SCHEMAS = {
 }
 # Columns that rows of earlier profiles lack: they are null there, and the profiles stay comparable.
 ADDED = {
-    "cells": frozenset({"replicas", "split", "all_reduce_share"}),
+    "cells": frozenset({"replicas", "split", "all_reduce_share", "code"}),
     "kernels": frozenset({"copy_noise", "product_flops", "matmul_gigaflops_per_second", "matmul_share"}),
 }
 ROW_KEYS = {"cells": "cell_id", "curves": "cell_id", "contours": "workload"}  # the others keep every row
@@ -360,7 +361,7 @@ class Store:
             return schema.empty_table(), problems
         table = pa.concat_tables(tables, promote_options="default")
         key = ROW_KEYS.get(folder)
-        return (table if key is None else _first_of_each(table, key)), problems
+        return (table if key is None else first_of_each(table, key)), problems
 
 
 def _sync(path: str) -> None:
@@ -395,7 +396,7 @@ def _read_file(filesystem: pafs.FileSystem, path: str, columns: list[str] | None
         return table.select(columns or expected.names) if missing else table
 
 
-def _first_of_each(table: pa.Table, key: str) -> pa.Table:
+def first_of_each(table: pa.Table, key: str) -> pa.Table:
     """One row per key: a cell that two overlapping tiles ran is the same row twice."""
     column = table.column(key)
     if len(column.unique()) == len(column):

@@ -80,6 +80,7 @@ def _common(tile: Tile, provenance: Mapping[str, Any]) -> dict[str, Any]:
         "lanes": [provenance["lanes"]] * n,
         "worker": [provenance["worker"]] * n,
         "finished_at": [dt.datetime.now(dt.UTC)] * n,
+        "code": [c.code for c in cells],
         **{
             f"{clock}_seconds": [provenance[f"{clock}_seconds"] / n] * n
             for clock in ("compile", "train", "evaluate")

@@ -12,6 +12,7 @@ from collections import deque
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from ..sentences import plural
 from ..types import Progress
 from ._output import duration
 
@@ -28,27 +29,36 @@ def view(title: str) -> LiveView | PlainView:
 
 
 class Speed:
-    """Cell-steps per second over the last seconds, and the time left, from the reports so far."""
+    """Cells and cell-steps per second over the last seconds, and the time left, from the reports so far."""
 
     def __init__(self) -> None:
-        self.reports: deque[tuple[float, int]] = deque()
+        self.reports: deque[tuple[float, int, int]] = deque()  # when, steps, cells
         self.first: tuple[float, int] | None = None
 
     def add(self, progress: Progress, now: float) -> None:
         """Take a report into account; what an earlier run left finished is not counted as speed."""
         if self.first is None:
             self.first = (now, progress.cells_done)
-        self.reports.append((now, progress.steps_done))
+        self.reports.append((now, progress.steps_done, progress.cells_done))
         while len(self.reports) > 2 and now - self.reports[0][0] > WINDOW:
             self.reports.popleft()
 
     @property
     def steps_per_second(self) -> float:
         """Cell-steps per second; 0 before two reports."""
+        return self._rate(1)
+
+    @property
+    def cells_per_second(self) -> float:
+        """Cells that ended per second; 0 before two reports."""
+        return self._rate(2)
+
+    def _rate(self, place: int) -> float:
         if len(self.reports) < 2:
             return 0.0
-        (start, before), (end, after) = self.reports[0], self.reports[-1]
-        return max(0.0, (after - before) / (end - start)) if end > start else 0.0
+        first, last = self.reports[0], self.reports[-1]
+        seconds = last[0] - first[0]
+        return max(0.0, (last[place] - first[place]) / seconds) if seconds > 0 else 0.0
 
     def seconds_left(self, progress: Progress, now: float) -> float | None:
         """Time for the cells that are missing at the pace so far; None before the first is done."""
@@ -63,8 +73,14 @@ def details(progress: Progress, speed: Speed, now: float) -> list[str]:
     parts = [f"at target {counts.get('converged', 0):,}", f"diverged {counts.get('diverged', 0):,}"]
     if counts.get("failed"):
         parts.append(f"failed {counts['failed']:,}")
+    if progress.workers:  # of a cluster
+        parts.append(f"{progress.tiles_done:,}/{progress.tiles_total:,} tiles")
+        parts.append(plural(progress.workers, "worker"))
+    if speed.cells_per_second:
+        rate = speed.cells_per_second
+        parts.append(f"{rate:,.0f} cells/s" if rate >= 10 else f"{rate:.2g} cells/s")
     if speed.steps_per_second:
-        parts.append(f"{speed.steps_per_second:.2g} cell-steps/s")
+        parts.append(f"{_large(speed.steps_per_second)} cell-steps/s")
     left = speed.seconds_left(progress, now)
     if left is not None and progress.cells_done < progress.cells_total:
         parts.append(f"{duration(left)} left")
@@ -75,6 +91,11 @@ def details(progress: Progress, speed: Speed, now: float) -> list[str]:
     if progress.message:
         parts.append(progress.message)
     return parts
+
+
+def _large(number: float) -> str:
+    """`590`, `12,000`, `250 million`."""
+    return f"{number / 1e6:,.3g} million" if number >= 1e6 else f"{number:,.0f}"
 
 
 class PlainView:

@@ -49,7 +49,7 @@ def check(
         from ..cluster import probe as nodes
         from ..cluster.submit import Remote
 
-        found += nodes.problems(Remote(address, insecure), say)
+        found += nodes.problems(Remote(address, insecure), say, checks.worker_types(file))
     if as_json:
         print_json({"file": str(file), "problems": found})
     else:

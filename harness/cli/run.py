@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from ..executors.ray_options import ClusterOptions
 from ..sentences import plural
 from ..types import Interrupted
 from ._app import ARGUMENTS, INTERRUPTED, fail, say
+from ._cluster import Address, Gather, Insecure, Patience, PerGpu, TileLimit, options
 from ._output import cells, counts, duration, print_json, print_table, shown_path, size
 from ._progress import view
 from ._recommend import print_recommendations
@@ -19,6 +19,7 @@ from ._signals import interruptible
 from ._tensorflow import import_tensorflow
 
 if TYPE_CHECKING:
+    from ..executors.ray_options import ClusterOptions
     from ..spec import StudySpec
 
 ORDER = 10
@@ -54,13 +55,6 @@ Strategy = Annotated[
 Name = Annotated[str | None, typer.Option("--name", help="Name of the study.")]
 Out = Annotated[str | None, typer.Option("--out", help="Results folder; results/<name> by default.")]
 Workers = Annotated[int | None, typer.Option("--workers", help="Workers; one per core or GPU by default.")]
-Address = Annotated[
-    str | None, typer.Option("--address", help="Ray cluster to run on: auto, HOST:PORT, or local processes.")
-]
-Gather = Annotated[
-    bool, typer.Option("--gather", help="Bring rows back to this process: no storage need be shared.")
-]
-Insecure = Annotated[bool, typer.Option("--insecure", help="Use a cluster that asks for no token.")]
 Resume = Annotated[
     bool, typer.Option("--resume/--fresh", help="Keep the rows that are there, or start over.")
 ]
@@ -92,6 +86,9 @@ def run(
     address: Address = None,
     gather: Gather = False,
     insecure: Insecure = False,
+    workers_per_gpu: PerGpu = None,
+    patience: Patience = None,
+    tile_limit: TileLimit = None,
     resume: Resume = True,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -119,10 +116,17 @@ def run(
         "workers": workers,
     }
     spec = chosen_study(study, {key: value for key, value in given.items() if value is not None})
+    cluster = options(
+        address,
+        gather=gather,
+        insecure=insecure,
+        per_gpu=workers_per_gpu,
+        patience=patience,
+        tile_limit=tile_limit,
+    )
     if dry_run:
         _plan(spec, as_json)
         return
-    cluster = ClusterOptions(address, gather=gather, insecure=insecure) if address is not None else None
     command = resume_command(context.meta.get(ARGUMENTS, ["run"]))
     with interruptible():
         try:

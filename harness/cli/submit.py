@@ -10,17 +10,18 @@ import typer
 
 from ..sentences import plural
 from ._app import fail, say
+from ._cluster import Insecure, Patience, PerGpu, TileLimit, flags_of
 from ._output import print_json, shown_path
 from .run import (
     AsJson,
     Dtype,
-    Insecure,
     NoReport,
     Optimizers,
     Rates,
     Seeds,
     Steps,
     Stop,
+    Strategy,
     Study,
     Target,
     Workers,
@@ -49,12 +50,19 @@ def submit(
     target: Target = None,
     stop: Stop = None,
     dtype: Dtype = None,
+    strategy: Strategy = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the study.")] = None,
     out: Annotated[
         str | None,
         typer.Option("--out", help="Leave results there: an address that all nodes share (s3://, gs://)."),
     ] = None,
     workers: Workers = None,
+    workers_per_gpu: PerGpu = None,
+    patience: Patience = None,
+    tile_limit: TileLimit = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start over: rows of this name are deleted.")
+    ] = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="Print the job's id and leave; the same command follows it.")
     ] = False,
@@ -77,11 +85,15 @@ def submit(
         "target": target,
         "stop": stop,
         "dtype": dtype,
+        "strategy": strategy,
     }
     spec = chosen_study(study, {key: value for key, value in given.items() if value is not None})
+    flags = ["--fresh"] if fresh else []
+    flags += ["--workers", str(workers)] if workers else []
+    flags += flags_of(insecure=insecure, per_gpu=workers_per_gpu, patience=patience, tile_limit=tile_limit)
     from ..cluster import submit as jobs
 
-    client, job, folder = jobs.submit(spec, jobs.Remote(address, insecure), out=out, workers=workers, say=say)
+    client, job, folder = jobs.submit(spec, jobs.Remote(address, insecure), out=out, flags=flags, say=say)
     found: dict[str, Any] = {"job": job, "status": "RUNNING", "path": folder, "report": None}
     if detach:
         say(f"job {job} is on its way; the same command without --detach follows it")

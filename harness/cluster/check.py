@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from harness import tokens
+from harness.cluster import manifest
 from harness.types import UsageError
 
 UNFILLED = "FILL_IN"
@@ -24,7 +25,13 @@ OLD_KEYS = {
     "autoscaling_mode": "upscaling_speed",
     "min_workers": "min_workers of a node type; with provider 'local' all workers start",
 }
-_OPEN = re.compile(r"--dashboard-host[= ]\s*(0\.0\.0\.0|::|\*)")
+_OPEN = re.compile(r"--dashboard-host[= ]\s*['\"]?(0\.0\.0\.0|::|\*)")
+_CLIENT = re.compile(r"--ray-client-server-port[= ]\s*[1-9]")
+_PUBLISHED = re.compile(
+    r"(?:^|\s)(?:-p|--publish)[= ]?\s*(?!127\.0\.0\.1:)[\w.:\[\]]*\d+:\d+|-P\b|--publish-all"
+)
+ANYWHERE = ("0.0.0.0/0", "::/0")
+SSH = 22
 _RAY_PIN = re.compile(r"(?:ray(?:\[[^\]]*\])?==|:ray|-ray|rayproject/ray:)(\d+\.\d+\.\d+)")
 _PYTHON_PIN = re.compile(r"py3(\d{1,2})\b|python3\.(\d{1,2})\b")
 
@@ -36,11 +43,21 @@ def problems(path: Path) -> list[str]:
         UsageError: the file cannot be read, or is not YAML.
     """
     config = _read(path)
-    if config.get("kind") in ("RayJob", "RayCluster", "RayService"):
-        found = [*_manifest(config)]
+    if config.get("kind") in manifest.KINDS:
+        found = [*manifest.problems(config)]
     else:
         found = [*_schema(config), *_provider(config), *_security(config), *_token_here(config)]
     return [*_unfilled(config), *found, *_versions(config)]
+
+
+def worker_types(path: Path) -> list[str]:
+    """Types of workers that a launcher's file declares for an autoscaler; none for provider `local`."""
+    config = _read(path)
+    types = config.get("available_node_types") or {}
+    head = config.get("head_node_type")
+    return [
+        str(name) for name, kind in types.items() if name != head and (kind or {}).get("max_workers") != 0
+    ]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -75,12 +92,12 @@ def _unfilled(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _schema(config: Mapping[str, Any]) -> Iterator[str]:
     """Against the schema that Ray itself validates with."""
-    from jsonschema import Draft7Validator
-
     spec = find_spec("ray")
     if spec is None or not spec.submodule_search_locations:
         yield "Ray is not installed here, so its schema was not looked at: pip install 'optgrid[cluster]'"
         return
+    from jsonschema import Draft7Validator
+
     schema = Path(next(iter(spec.submodule_search_locations)), "autoscaler", "ray-schema.json")
     errors = Draft7Validator(json.loads(schema.read_text())).iter_errors(dict(config))
     old = [key for key in OLD_KEYS if key in config]
@@ -140,12 +157,34 @@ def _security(config: Mapping[str, Any]) -> Iterator[str]:
                     f"{key}: --dashboard-host is open to the world: use 127.0.0.1 and reach it through "
                     "ssh -L 8265:127.0.0.1:8265"
                 )
+            if _CLIENT.search(command):
+                yield (f"{key}: --ray-client-server-port opens a door that nothing here needs: leave it out")
+    if _PUBLISHED.search(options):
+        yield "docker.run_options publish a port to the world: leave that out; ssh -L reaches it"
+    yield from _open_rules(config)
     secret = any("auth_token" in f"{k}{v}" for k, v in leaves(config.get("setup_commands") or []))
     mounts = " ".join(f"{k} {v}" for k, v in (config.get("file_mounts") or {}).items())
     if "auth_token" not in mounts and not secret and tokens.TOKEN_PATH not in options:
         yield "file_mounts: the token does not travel; add '~/.ray/auth_token': '~/.ray/auth_token'"
     if any(tokens.TOKEN + "=" in str(value) for _, value in leaves(config)):
         yield f"{tokens.TOKEN} is written into the file: keep the secret in a file of mode 600, and mount it"
+
+
+def _open_rules(config: Mapping[str, Any]) -> Iterator[str]:
+    """Rules of a cloud's firewall that let everybody in, by anything but ssh (AWS)."""
+    group = (config.get("provider") or {}).get("security_group") or {}
+    for i, rule in enumerate(group.get("IpPermissions") or []):
+        ranges = [
+            r.get("CidrIp") or r.get("CidrIpv6")
+            for k in ("IpRanges", "Ipv6Ranges")
+            for r in rule.get(k) or []
+        ]
+        only_ssh = rule.get("FromPort") == rule.get("ToPort") == SSH
+        if not only_ssh and any(r in ANYWHERE for r in ranges):
+            yield (
+                f"provider.security_group.IpPermissions[{i}] opens ports to the world: allow the nodes' own "
+                "group, and ssh from where you are"
+            )
 
 
 def _token_here(config: Mapping[str, Any]) -> Iterator[str]:
@@ -181,27 +220,3 @@ def _versions(config: Mapping[str, Any]) -> Iterator[str]:
             minor = pair[0] or pair[1]
             if minor != own_python:
                 yield f"{place} has Python 3.{minor}, this machine 3.{own_python}: they must be the same"
-
-
-def _manifest(config: Mapping[str, Any]) -> Iterator[str]:
-    """A KubeRay manifest: what its schema in the cluster does not look at."""
-    spec = config.get("spec") or {}
-    cluster = spec.get("rayClusterSpec") or (spec if "headGroupSpec" in spec else {})
-    if config["kind"] == "RayJob" and not spec.get("entrypoint"):
-        yield "spec.entrypoint is missing: the command that the job runs"
-    if not cluster.get("rayVersion"):
-        yield "rayVersion is missing: the operator guesses what the image holds"
-    groups = [("headGroupSpec", cluster.get("headGroupSpec"))]
-    groups += [(f"workerGroupSpecs[{i}]", g) for i, g in enumerate(cluster.get("workerGroupSpecs") or [])]
-    if len(groups) == 1:
-        yield "workerGroupSpecs is empty: nothing would run"
-    for name, group in groups:
-        containers = (((group or {}).get("template") or {}).get("spec") or {}).get("containers") or []
-        if not containers:
-            yield f"{name} has no container"
-        for container in containers:
-            env = {e.get("name"): e for e in container.get("env") or []}
-            if env.get(tokens.MODE, {}).get("value") != "token":
-                yield f"{name}: container '{container.get('name')}' has no {tokens.MODE}=token"
-            if tokens.TOKEN_PATH not in env and "valueFrom" not in env.get(tokens.TOKEN, {}):
-                yield f"{name}: container '{container.get('name')}' gets no token: mount it from a Secret"

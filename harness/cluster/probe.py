@@ -7,7 +7,7 @@ import logging
 import platform
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.cluster.submit import Remote, follow, send
@@ -38,10 +38,10 @@ def look(gpus: float) -> dict[str, Any]:
 def report() -> list[dict[str, Any]]:
     """A line per kind of node of the cluster that this process runs in: what a worker there sees.
 
-    Nodes with equal resources are one kind; one node of each is asked.
+    Nodes with equal resources are one kind; one node of each that is up is asked.
     """
     import ray
-    from ray.exceptions import RayError
+    from ray.exceptions import GetTimeoutError, RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
@@ -56,15 +56,20 @@ def report() -> list[dict[str, Any]]:
         task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0, scheduling_strategy=where)(look)
         try:
             lines.append({"cpus": cpus, **ray.get(task.remote(gpus), timeout=NODE_SECONDS)})
+        except GetTimeoutError:
+            why = f"no answer for {NODE_SECONDS:g} s: does another run hold its cores or GPUs?"
+            lines.append({"cpus": cpus, "gpus": gpus, "problem": why})
         except RayError as error:
             last = str(error).strip().splitlines()[-1]
             lines.append({"cpus": cpus, "gpus": gpus, "problem": f"{type(error).__name__}: {last}"})
     return lines
 
 
-def problems(remote: Remote, say: Callable[[str], None]) -> list[str]:
+def problems(remote: Remote, say: Callable[[str], None], types: Sequence[str] = ()) -> list[str]:
     """What is wrong with a cluster that is up; empty where its nodes can do the work.
 
+    Args:
+        types: of workers that the cluster's file declares; an autoscaler may not have started all of them.
     Raises:
         RunError: the job cannot be run.
     """
@@ -74,10 +79,20 @@ def problems(remote: Remote, say: Callable[[str], None]) -> list[str]:
     text: list[str] = []
     status = follow(client, job, text.append)
     found = [json.loads(line) for line in re.findall(f"^{MARK}(.*)$", "".join(text), re.MULTILINE)]
-    if status != "SUCCEEDED" or not found:
+    if status != "SUCCEEDED" or not (found or types):
         last = "".join(text).strip().splitlines()[-1:] or ["it printed nothing; is optgrid on the nodes?"]
         raise RunError(f"the nodes could not be asked: {last[0]}")
-    return [sentence for node in found for sentence in judged(node, own())]
+    return [sentence for node in found for sentence in judged(node, own())] + unasked(types, len(found))
+
+
+def unasked(types: Sequence[str], asked: int) -> list[str]:
+    """A sentence where fewer kinds of nodes are up than a cluster's file declares."""
+    if asked >= len(types):
+        return []
+    return [
+        f"{asked} of the {len(types)} types of workers ({', '.join(types)}) are up, and what the others' "
+        "TensorFlow sees is not known: give each min_workers: 1 for a check, or check again during a run"
+    ]
 
 
 def judged(node: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]:

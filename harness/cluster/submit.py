@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 import shlex
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness import tokens
 from harness.cluster import parcels
 from harness.cluster.package import STUDY, pack
+from harness.executors.ray_options import require_ray
 from harness.types import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -50,11 +52,17 @@ class Remote:
             raise UsageError(
                 f"--address {self.address}: jobs are sent to the dashboard, as http://127.0.0.1:8265"
             )
+        require_ray()
         tokens.require(self.insecure)
         if not self.insecure and dashboard_mode(self.address) == "disabled":
             raise UsageError(
                 "the cluster asks for no token: whoever reaches it can run code on it; start it with "
                 f"{tokens.MODE}=token, or say --insecure"
+            )
+        if refused(self.address):
+            raise RunError(
+                f"the cluster at {self.address} asks for another token than the one here: copy its head's "
+                f"~/.ray/auth_token to {tokens.token_path()} (mode 600)"
             )
         from ray.job_submission import JobSubmissionClient
 
@@ -84,39 +92,78 @@ def dashboard_mode(address: str) -> str:
         ) from error
 
 
+def refused(address: str) -> bool:
+    """Whether the dashboard turns away this machine's token."""
+    import requests
+
+    token = tokens.find_token()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        answer = requests.get(f"{address.rstrip('/')}/api/version", headers=headers, timeout=20)
+    except requests.RequestException:
+        return False  # who is not there is told apart elsewhere
+    return answer.status_code in (401, 403)
+
+
 def submit(
     spec: StudySpec,
     remote: Remote,
     *,
     out: str | None,
-    workers: int | None,
+    flags: Sequence[str],
     say: Callable[[str], None],
 ) -> tuple[Any, str, str]:
     """Sends a study; where a job of the same study still runs, that is the one.
 
     Args:
         out: where rows go, an address that all nodes share; None: the head's disk, through the driver.
+        flags: words for the end of the job's command.
     Returns:
         The client, the job's id, and the folder where its rows are.
+    Raises:
+        UsageError: a job of this name runs, and it is another study, other code, or goes elsewhere.
+        RunError: the head does not take the job.
     """
     client = remote.client()
     base = "optgrid-" + re.sub(r"[^\w.-]+", "-", spec.name)
     jobs = _jobs(client, base)
-    for number, status in jobs.items():
-        if status not in FINISHED:
-            say(f"job {base}-r{number} is at it already")
-            return client, f"{base}-r{number}", out or f"~/{HEAD_FOLDER}/{spec.name}"
     folder = out or f"~/{HEAD_FOLDER}/{spec.name}"
     with tempfile.TemporaryDirectory(prefix="optgrid-job-") as parcel:
         pack(spec, Path(parcel))
+        metadata = {"study": spec.name, "out": folder, "content": _content(Path(parcel))}
+        for number, found in jobs.items():
+            if str(found.status.value) not in FINISHED:
+                job = f"{base}-r{number}"
+                _require_same(job, found.metadata or {}, metadata)
+                say(f"job {job} is at it already")
+                return client, job, folder
         job = send(
             client,
-            entrypoint=entrypoint(folder, gather=out is None, workers=workers, insecure=remote.insecure),
+            entrypoint=entrypoint(folder, gather=out is None, flags=flags),
             submission_id=f"{base}-r{max(jobs, default=0) + 1}",
             runtime_env={"working_dir": parcel},
-            metadata={"study": spec.name, "out": folder},
+            metadata=metadata,
         )
     return client, job, folder
+
+
+def _content(folder: Path) -> str:
+    """A hash of the study and the code that travel."""
+    found = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        found.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return found.hexdigest()
+
+
+def _require_same(job: str, theirs: Mapping[str, str], ours: Mapping[str, str]) -> None:
+    """Raises UsageError where a job of this study's name is not this study."""
+    words = {"content": "another study, or other code", "out": f"rows for {theirs.get('out')}"}
+    for key, what in words.items():
+        if theirs.get(key) != ours[key]:
+            raise UsageError(
+                f"job {job} has this study's name and makes {what}: give another --name, wait for it, or "
+                f"end it with 'ray job stop {job}'"
+            )
 
 
 def send(client: Any, **job: Any) -> str:
@@ -138,24 +185,22 @@ def send(client: Any, **job: Any) -> str:
             time.sleep(POLL_SECONDS[0])
 
 
-def entrypoint(folder: str, *, gather: bool, workers: int | None, insecure: bool) -> str:
+def entrypoint(folder: str, *, gather: bool, flags: Sequence[str]) -> str:
     """The command that the job runs on the head."""
     # The shell there expands the tilde: it is the head's home that is meant.
     place = f"~/{shlex.quote(folder[2:])}" if folder.startswith("~/") else shlex.quote(folder)
     words = ["optgrid", "run", STUDY, "--address", "auto", "--out", place, "--no-report"]
     words += ["--gather"] if gather else []
-    words += ["--workers", str(workers)] if workers else []
-    words += ["--insecure"] if insecure else []
-    return " ".join(words)
+    return " ".join([*words, *flags])
 
 
-def _jobs(client: Any, base: str) -> dict[int, str]:
-    """Jobs of a study: number → status."""
+def _jobs(client: Any, base: str) -> dict[int, Any]:
+    """Jobs of a study's name: number → what the head says of it."""
     found = {}
     for job in client.list_jobs():
         match = re.fullmatch(re.escape(base) + r"-r(\d+)", job.submission_id or "")
         if match:
-            found[int(match.group(1))] = str(job.status.value)
+            found[int(match.group(1))] = job
     return found
 
 

@@ -68,6 +68,7 @@ class Gang:
     hello: Hello | None = None
     warm: frozenset[str] = frozenset()
     calls: dict[int, int] = field(default_factory=dict)  # running number → number of the call
+    node: str = ""  # on several: a suspect has no other place to go
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,12 @@ from harness.executors.local import Job
 from harness.executors.ray_code import parcel
 from harness.executors.ray_connect import connected
 from harness.executors.ray_journal import Journal
-from harness.executors.ray_options import ClusterOptions
+from harness.executors.ray_options import ClusterOptions, require_ray
 from harness.executors.ray_schedule import Call, Failure, Schedule
 from harness.executors.ray_worker import Reply, Rows, Setup, joined, own_versions
 from harness.kernels.study import profile_study
 from harness.records import Store
+from harness.sentences import plural
 from harness.types import Component, Outcome, Tile, digest
 
 WAIT_SECONDS = 0.5  # for an answer, before looking at the clock and at the user again
@@ -34,10 +35,11 @@ def prepare(options: ClusterOptions) -> None:
     """What must hold before planning: a token, and the driver's hands off the GPUs of its machine.
 
     Raises:
-        UsageError: there is no token here, or it was switched off.
+        UsageError: Ray is not installed, there is no token here, or it was switched off.
     """
     from harness.strategies import hands_off
 
+    require_ray()
     tokens.require(options.insecure, make=options.address == "local")
     hands_off()  # the driver only plans
 
@@ -115,7 +117,7 @@ def _pool(setup: Setup, options: ClusterOptions, job: Job, journal: Journal) -> 
 
 
 class Workers(Protocol):
-    """A pool as the driver's loop wants it; a member has a `name`, what is `warm` there, and its `calls`."""
+    """A pool as the driver's loop wants it; members have `name`, `node`, `warm` and `calls`."""
 
     gpus: float
 
@@ -186,13 +188,20 @@ class Sweep:
                 self._give()
             for call in self.schedule.overdue(time.monotonic()):
                 yield from self._end(call)
-            self.job.changed(
-                workers=len(self.pool.ready()),
-                retries=self.schedule.retries,
-                tiles_total=self.schedule.total,
-            )
+            self._report()
         seconds = round(time.monotonic() - begin, 3)
         self.event("end", left=self.schedule.left, retries=self.schedule.retries, seconds=seconds)
+
+    def _report(self) -> None:
+        """Progress that is not counted from outcomes."""
+        ready = len(self.pool.ready())
+        starting = len(self.pool.members) - ready
+        self.job.changed(
+            workers=ready,
+            retries=self.schedule.retries,
+            tiles_total=self.schedule.total,
+            message=f"{plural(starting, 'worker')} starting" if starting else "",
+        )
 
     def _useful(self) -> int:
         """Workers that there is something to do for."""
@@ -202,20 +211,22 @@ class Sweep:
     def _give(self) -> None:
         """Gives every free worker a call; one whose calls are short gets the next in advance."""
         ready = self.pool.ready()
+        nodes = len({member.node for member in ready})
         for depth in (1, 2):
             for member in ready:
                 if self.schedule.idle:
                     return
                 if len(member.calls) < depth and (depth == 1 or self._short(member)):
-                    self._assign(member, len(ready))
+                    self._assign(member, len(ready), nodes)
 
     def _short(self, member: Any) -> bool:
         calls = [self.schedule.calls[n] for n in member.calls.values()]
         many = len(self.schedule.queue) > 2 * len(self.pool.members)
         return many and all(0 < c.expected < SHORT_CALL for c in calls)
 
-    def _assign(self, member: Any, workers: int) -> None:
-        call = self.schedule.assign(member.name, member.warm, time.monotonic(), workers)
+    def _assign(self, member: Any, workers: int, nodes: int) -> None:
+        now = time.monotonic()
+        call = self.schedule.assign(member.name, member.warm, now, workers, member.node, nodes)
         if call is not None:
             # What it will have compiled: the queue asks before the worker can say so.
             member.warm |= {call.tiles[0].program.key}
@@ -225,7 +236,7 @@ class Sweep:
         """A call's answer: gathered rows are committed, then they count."""
         if reply.rows:
             self._commit(reply.rows)
-        self.schedule.done(number, reply.outcomes, time.monotonic())
+        self.schedule.done(number, reply.outcomes, time.monotonic(), reply.seconds)
         for outcome in reply.outcomes:
             self.event(
                 "tile_done",
@@ -267,8 +278,10 @@ class Sweep:
                     committed.add(tile.tile_id)
                     self.schedule.kept(tile)
                     yield outcome
-        name, now = loss.member.name, time.monotonic()
-        for failure in self.schedule.lost(name, loss.cause, now, committed, loss.preempted, charge):
+        member, now = loss.member, time.monotonic()
+        for failure in self.schedule.lost(
+            member.name, loss.cause, now, committed, loss.preempted, charge, member.node
+        ):
             yield self._fail(failure)
 
     def _fail(self, failure: Failure) -> Outcome:

@@ -6,6 +6,7 @@ Nothing here imports Ray, so that the command line can make these options and sh
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from harness.types import UsageError
 
@@ -22,7 +23,7 @@ class ClusterOptions:
         per_gpu: workers that share a GPU.
         gpus: GPUs that a worker asks for; None: 1/per_gpu where the cluster has GPUs, else 0.
         patience_seconds: how long a run may be without any worker before it gives up.
-        tile_seconds: how long a call may take; None: ten times what is expected, half an hour at least.
+        tile_seconds: how long a tile may take; None: ten times what is expected, five minutes at least.
         call_seconds: calls are bundled to take about this long at most.
     """
 
@@ -45,6 +46,19 @@ class ClusterOptions:
             raise UsageError(f"--address {self.address}: write auto, local, or HOST:PORT of the head")
         if self.per_gpu < 1:
             raise UsageError("workers per GPU: at least one")
+        if self.patience_seconds <= 0:
+            raise UsageError("the patience without workers: more than nothing")
+        if self.tile_seconds is not None and self.tile_seconds <= 0:
+            raise UsageError("the time limit of a tile: more than nothing")
+
+
+def require_ray() -> None:
+    """Raises UsageError where Ray is not installed: it is an extra."""
+    if find_spec("ray") is None:
+        raise UsageError(
+            "Ray is not installed here, and a cluster needs it: pip install 'optgrid[cluster]' (from a "
+            "checkout: pip install '.[cluster]')"
+        )
 
 
 def _is_host_and_port(address: str) -> bool:

@@ -7,7 +7,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
@@ -21,6 +21,7 @@ from harness.types import OptgridError, RunError, Tile
 LOOK_SECONDS = 2.0  # between looks at the cluster's nodes
 REST_SECONDS = 1.0  # after a loss, before a worker is started in its place
 STARTS = 3  # failed starts on a node, before it is left alone
+FAULTS = 3  # calls in a row whose rows could not be written, before the run ends
 
 
 @ray.remote(max_restarts=0, max_task_retries=0)
@@ -31,7 +32,9 @@ class Actor:
         self.runner = TileRunner(setup, gpus)
 
     def hello(self) -> Hello:
-        return self.runner.hello()
+        context = ray.get_runtime_context()
+        log = ray.worker.global_worker.get_out_file_path()  # pyright: ignore[reportAttributeAccessIssue]
+        return replace(self.runner.hello(), node=context.get_node_id(), log=log)
 
     def run(self, tiles: Sequence[Tile]) -> Reply:
         return self.runner.run(tiles)
@@ -76,6 +79,7 @@ class Pool:
         self.members: dict[str, Member] = {}
         self.bad_starts: Counter[str] = Counter()
         self.last_fault = ""
+        self.faults = 0
         self.looked = -math.inf
         self.rest_until = -math.inf
         self.last_ready = time.monotonic()
@@ -211,10 +215,11 @@ class Pool:
             self.last_fault = sentence(error)
         else:
             member.hello = hello
+            member.node = hello.node
             self.bad_starts.pop(member.node, None)
             self.last_ready = time.monotonic()
             self.looked = -math.inf
-            where = {"host": hello.host, "pid": hello.pid, "device": hello.device}
+            where = {"host": hello.host, "pid": hello.pid, "device": hello.device, "log": hello.log}
             self.event("worker_ready", worker=member.name, **where)
             return
         self.event("worker_failed_to_start", worker=member.name, node=member.node, cause=self.last_fault)
@@ -223,11 +228,16 @@ class Pool:
         try:
             reply: Any = ray.get(ref)
         except exceptions.RayTaskError as error:
-            if isinstance(error.cause, RunError):
+            if not isinstance(error.cause, RunError):
+                return self.lose(member, f"the call raised {last_line(error)}")
+            self.faults += 1
+            if self.faults >= FAULTS:
                 raise RunError(str(error.cause)) from None
-            return self.lose(member, f"the call raised {last_line(error)}")
+            # One node's trouble with the storage is no reason to end the run, and no cell's fault.
+            return self.lose(member, str(error.cause), preempted=True)
         except exceptions.RayError as error:
             return self.lose(member, sentence(error), bool(getattr(error, "preempted", False)))
+        self.faults = 0
         member.warm = reply.warm
         return member, member.calls.pop(ref), reply
 

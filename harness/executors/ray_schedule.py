@@ -3,7 +3,7 @@
 The driver asks `assign` for each worker that is free, and says what came of a call with `done` or `lost`.
 Tiles travel in calls of several, sized by the measured speed so that a call takes seconds; the calls get
 shorter as the work runs out, so that all workers end together. A tile whose worker was lost three times is
-halved until the guilty cell stands alone; only that cell fails.
+halved until the guilty cell stands alone; only a cell that lost three workers all by itself fails.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from harness.executors.queueing import TileQueue
+from harness.executors.ray_pace import Pace, limit_of, steps_of
 from harness.types import Outcome, Program, Tile
 
 ATTEMPTS = 3  # runs of a tile that end with its worker lost, before it is halved
 PREEMPTIONS = 10  # those that Ray itself calls a preemption; beyond, they count as losses
 CULPRITS = 3  # single cells of a program of which none ever ran: the rest of it is not tried
-SHORTEST_CALL = 0.2  # seconds; a call costs the driver about a millisecond
-SHARES = 3  # a call takes at most this share of what is left per worker
-LEAST_LIMIT = 1800.0  # seconds that a call may take where nothing is known, or little is expected
-SLACK = 10.0  # times the expected duration
+LONG = 2.0  # times what a call should take: a tile of several rounds of lanes that takes longer is cut
+FIRST_ROUNDS = 2  # of lanes, in the call that a program's speed is measured by
 
 
 @dataclass(frozen=True)
@@ -57,17 +56,18 @@ class Schedule:
     Args:
         tiles: what is to run.
         call_seconds: how long a call is meant to take at most.
-        tile_seconds: limit of a call; None: from what is expected.
+        tile_seconds: limit of a tile; None: from what is expected.
     """
 
     def __init__(self, tiles: Iterable[Tile], call_seconds: float = 30.0, tile_seconds: float | None = None):
         tiles = list(tiles)
         self.queue = TileQueue(tiles)
-        self.call_seconds, self.tile_seconds = call_seconds, tile_seconds
+        self.pace, self.tile_seconds = Pace(call_seconds), tile_seconds
         self.suspects: list[Tile] = []  # last in, first out: the smallest part first
         self.waiting: Counter[str] = Counter()  # cell-steps per program
-        self.seconds_per_step: dict[str, float] = {}
+        self.busy: Counter[str] = Counter()  # calls in flight per program
         self.losses: Counter[str] = Counter()
+        self.lost_on: dict[str, str] = {}  # a suspect's tile id → the node that it was lost on last
         self.preemptions: Counter[str] = Counter()
         self.ran: set[str] = set()  # programs of which a tile came back
         self.culprits: Counter[str] = Counter()
@@ -79,73 +79,89 @@ class Schedule:
         self.retries = 0
         self._numbers = itertools.count()
         for tile in tiles:
-            self.waiting[tile.program.key] += _steps(tile)
+            self.waiting[tile.program.key] += steps_of(tile)
 
     # -- giving out ----------------------------------------------------------------------------------
 
-    def assign(self, worker: str, warm: Collection[str], now: float, workers: int) -> Call | None:
+    def assign(
+        self, worker: str, warm: Collection[str], now: float, workers: int, node: str = "", nodes: int = 1
+    ) -> Call | None:
         """The next call of a worker; None where nothing waits, or what waits must not be queued up.
 
         Args:
             warm: keys of the programs that the worker has compiled.
             workers: how many are there to share what is left.
+            node: where the worker is. nodes: how many have workers: a suspect runs on another one.
         """
         held = self.by_worker.get(worker, [])
         if any(self.calls[number].suspect for number in held):
             return None  # nothing is queued behind a suspect
-        if self.suspects and not held:
-            return self._begin(worker, (self.suspects.pop(),), now, suspect=True)
-        first = self.queue.take(warm)
+        suspect = None if held else self._suspect(node, nodes)
+        if suspect is not None:
+            return self._begin(worker, (suspect,), now, suspect=True)
+        first = self.queue.take(warm, self._worth)
         if first is None:
             return None
         first = self._cut(first, workers)
-        self.waiting[first.program.key] -= _steps(first)
+        self.waiting[first.program.key] -= steps_of(first)
         return self._begin(worker, self._bundle(first, workers), None if held else now)
 
+    def _worth(self, key: str) -> bool:
+        """Whether those who run a program would need longer for its rest than compiling it takes."""
+        busy = self.busy[key]
+        return not busy or self.pace.rest_takes_longer(key, self.waiting[key], busy)
+
+    def _suspect(self, node: str, nodes: int) -> Tile | None:
+        """The next suspect that may run on a node: the last in, unless it was lost there and others are."""
+        for i in reversed(range(len(self.suspects))):
+            if nodes < 2 or not node or self.lost_on.get(self.suspects[i].tile_id) != node:
+                return self.suspects.pop(i)
+        return None
+
     def _cut(self, tile: Tile, workers: int) -> Tile:
-        """The first part of a tile that would keep one worker busy while others have nothing to do."""
-        rounds = -(-len(tile.cells) // tile.program.lanes.count)
-        long = tile.program.key not in self.seconds_per_step or self._seconds(tile) > SHORTEST_CALL
-        if len(self.queue) + len(self.calls) >= workers or rounds < 2 or not long:
+        """The first part of a tile that takes too long, or would keep others idle; the rest waits.
+
+        Whole rounds of lanes: a part of one would take as long as the whole.
+        """
+        lanes = tile.program.lanes.count
+        rounds = -(-len(tile.cells) // lanes)
+        keep, seconds, aim = rounds, self.pace.seconds(tile), self.pace.aim(self.waiting, workers)
+        if self.pace.knows(tile.program.key):
+            if seconds > LONG * aim:
+                keep = max(1, int(rounds * aim / seconds))
+        else:
+            if rounds > 2 * FIRST_ROUNDS:
+                keep = FIRST_ROUNDS
+            if len(self.queue) + len(self.calls) < workers:
+                keep = min(keep, -(-rounds // 2))
+        if keep >= rounds:
             return tile
-        # Whole rounds of lanes: a part of one would take as long as the whole.
-        at = -(-rounds // 2) * tile.program.lanes.count
-        self.queue.tiles[tile.program.key].append(Tile(tile.program, tile.cells[at:]))
+        self.queue.add(Tile(tile.program, tile.cells[keep * lanes :]))
         self.total += 1
         self.left += 1
-        return Tile(tile.program, tile.cells[:at])
+        return Tile(tile.program, tile.cells[: keep * lanes])
 
     def _bundle(self, first: Tile, workers: int) -> tuple[Tile, ...]:
         """Tiles of one program that take about as long as a call should."""
-        if first.program.key not in self.seconds_per_step:
+        if not self.pace.knows(first.program.key):
             return (first,)  # one to measure the speed by
-        aim = min(self.call_seconds, max(SHORTEST_CALL, self.seconds_left() / (SHARES * max(1, workers))))
-        tiles, seconds = [first], self._seconds(first)
-        line = self.queue.tiles[first.program.key]
-        while line and seconds + self._seconds(line[0]) <= aim:
-            tile = line.popleft()
-            self.waiting[tile.program.key] -= _steps(tile)
-            seconds += self._seconds(tile)
+        aim = self.pace.aim(self.waiting, workers)
+        tiles, seconds = [first], self.pace.seconds(first)
+        key = first.program.key
+        while (line := self.queue.tiles.get(key)) and seconds + self.pace.seconds(line[0]) <= aim:
+            tile = self.queue.next_of(key)
+            self.waiting[tile.program.key] -= steps_of(tile)
+            seconds += self.pace.seconds(tile)
             tiles.append(tile)
         return tuple(tiles)
 
     def _begin(self, worker: str, tiles: tuple[Tile, ...], now: float | None, suspect: bool = False) -> Call:
-        expected = sum(self._seconds(t) for t in tiles)
+        expected = sum(self.pace.seconds(t) for t in tiles)
         call = Call(next(self._numbers), worker, tiles, expected, now, suspect)
         self.calls[call.number] = call
+        self.busy[tiles[0].program.key] += 1
         self.by_worker.setdefault(worker, []).append(call.number)
         return call
-
-    def _seconds(self, tile: Tile) -> float:
-        return self.seconds_per_step.get(tile.program.key, 0.0) * _steps(tile)
-
-    def seconds_left(self) -> float:
-        """Worker-seconds of what waits, by the speeds so far; what was never measured counts as the mean."""
-        known = self.seconds_per_step
-        if not known:
-            return 0.0
-        mean = sum(known.values()) / len(known)
-        return sum(steps * known.get(key, mean) for key, steps in self.waiting.items())
 
     @property
     def idle(self) -> bool:
@@ -154,17 +170,22 @@ class Schedule:
 
     # -- what came of it -----------------------------------------------------------------------------
 
-    def done(self, number: int, outcomes: Sequence[Outcome], now: float) -> None:
-        """A call came back whole."""
+    def done(
+        self, number: int, outcomes: Sequence[Outcome], now: float, seconds: float | None = None
+    ) -> None:
+        """A call came back whole.
+
+        Args:
+            seconds: that it took on the worker, commits and all; None: the sum of the tiles' clocks.
+        """
         call = self._end(number, now)
         key = call.tiles[0].program.key
         self.ran.add(key)
         self.left -= len(call.tiles)
-        seconds = sum(o.train_seconds + o.evaluate_seconds for o in outcomes)
-        steps = sum(_steps(t) for t in call.tiles)
-        if seconds > 0 and steps:
-            new = seconds / steps
-            self.seconds_per_step[key] = (new + self.seconds_per_step.get(key, new)) / 2
+        compiling = sum(o.compile_seconds for o in outcomes)
+        if seconds is None:
+            seconds = compiling + sum(o.train_seconds + o.evaluate_seconds for o in outcomes)
+        self.pace.learn(key, sum(map(steps_of, call.tiles)), seconds, compiling)
 
     def kept(self, tile: Tile) -> None:
         """A tile of a lost call turned out to be committed."""
@@ -179,6 +200,7 @@ class Schedule:
         committed: Collection[str] | None = None,
         preempted: bool = False,
         charge: int = 1,
+        node: str = "",
     ) -> list[Failure]:
         """A worker is gone; what it held runs again, or is found guilty.
 
@@ -187,6 +209,7 @@ class Schedule:
             committed: ids of tiles whose rows are there all the same (`kept` has been told), so that the
                 first of the others is the one that ran; None: nobody knows.
             charge: by how much this counts; a tile over its time limit counts double.
+            node: where the worker was.
         Returns:
             Cells that will not be tried again.
         """
@@ -200,6 +223,7 @@ class Schedule:
             for tile in reversed(tiles[charged:]):
                 self._requeue(tile)
             for tile in tiles[:charged]:
+                self.lost_on[tile.tile_id] = node
                 failures += self._charge(tile, cause, preempted, charge)
         self.by_worker.pop(worker, None)
         return failures
@@ -214,7 +238,8 @@ class Schedule:
             return self._fail(tile, self.condemned[tile.program.key])
         self.losses[tile.tile_id] += charge
         if self.losses[tile.tile_id] < ATTEMPTS:
-            self.suspects.insert(0, tile)  # whole tiles wait behind parts, and are never bundled again
+            # Whole tiles wait behind parts; neither is ever bundled again.
+            self.suspects.insert(0 if len(tile.cells) > 1 else len(self.suspects), tile)
             return []
         if len(tile.cells) == 1:
             self.culprits[tile.program.key] += 1
@@ -224,11 +249,15 @@ class Schedule:
         return []
 
     def _halve(self, tile: Tile) -> None:
-        """Two parts, each with one attempt of its own before it is halved again."""
+        """Two parts, each with one attempt before it is halved again; a cell alone has all of them.
+
+        An accident that hits an innocent cell just when it is alone must not cost it its row.
+        """
         middle = len(tile.cells) // 2
         parts = [Tile(tile.program, tile.cells[middle:]), Tile(tile.program, tile.cells[:middle])]
         for part in parts:
-            self.losses[part.tile_id] = ATTEMPTS - 1
+            self.losses[part.tile_id] = ATTEMPTS - 1 if len(part.cells) > 1 else 0
+            self.lost_on[part.tile_id] = self.lost_on.get(tile.tile_id, "")
         self.suspects += parts
         self.total += 1
         self.left += 1
@@ -256,11 +285,12 @@ class Schedule:
             self.suspects.append(tile)
             return
         self.queue.put_back(tile)
-        self.waiting[tile.program.key] += _steps(tile)
+        self.waiting[tile.program.key] += steps_of(tile)
 
     def _end(self, number: int, now: float) -> Call:
         """Takes a call from its worker; the one behind it begins."""
         call = self.calls.pop(number)
+        self.busy[call.tiles[0].program.key] -= 1
         held = self.by_worker[call.worker]
         held.remove(number)
         if held and self.calls[held[0]].begun is None:
@@ -273,10 +303,4 @@ class Schedule:
 
     def limit(self, call: Call) -> float:
         """Seconds that a call may take."""
-        if self.tile_seconds is not None:
-            return self.tile_seconds * len(call.tiles)
-        return max(LEAST_LIMIT, SLACK * call.expected)
-
-
-def _steps(tile: Tile) -> int:
-    return tile.program.budget * len(tile.cells)
+        return limit_of(len(call.tiles), call.expected, self.tile_seconds)

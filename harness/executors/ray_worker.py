@@ -8,8 +8,10 @@ import platform
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -50,12 +52,13 @@ class Setup:
 
 @dataclass(frozen=True)
 class Hello:
-    """A worker, ready: where it is and what it computes on."""
+    """A worker, ready: where it is, what it computes on, and where what it prints goes."""
 
     host: str
     pid: int
     device: str
     node: str = ""
+    log: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,17 +77,31 @@ class Reply:
     Args:
         outcomes: one per tile.
         warm: keys of the programs that the worker has compiled by now.
+        seconds: that the call took here, commits and all.
         rows: the tiles' tables where the driver gathers.
     """
 
     outcomes: tuple[Outcome, ...]
     warm: frozenset[str]
+    seconds: float
     rows: tuple[Rows, ...] = ()
 
 
 def own_versions() -> dict[str, str]:
     """Versions that must be the same on every machine of a run, or rows would differ."""
-    return {"python": platform.python_version().rpartition(".")[0], "tensorflow": version("tensorflow")}
+    python = platform.python_version().rpartition(".")[0]
+    return {"python": python, "tensorflow": version("tensorflow"), "optgrid code": own_code()}
+
+
+@cache
+def own_code() -> str:
+    """A hash of this project's files that decide rows: a checkout that lags behind has the same version."""
+    top = Path(__file__).resolve().parents[2]
+    found = hashlib.sha256()
+    for pattern in ("optimizers/**/*.py", "workloads/**/*.py", "harness/*.py"):
+        for path in sorted(top.glob(pattern)):
+            found.update(path.relative_to(top).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return found.hexdigest()[:12]
 
 
 class Gathered(Store):
@@ -202,9 +219,11 @@ class TileRunner:
 
     def run(self, tiles: Sequence[Tile]) -> Reply:
         """Runs tiles one after the other; each is committed as it ends."""
+        begin = time.perf_counter()
         outcomes = tuple(self.worker.run(self._relocate(tile)) for tile in tiles)
         rows = self.store.take() if isinstance(self.store, Gathered) else ()
-        return Reply(outcomes, frozenset(self.programs.warm_keys()), rows)
+        seconds = time.perf_counter() - begin
+        return Reply(outcomes, frozenset(self.programs.warm_keys()), seconds, rows)
 
     def _store(self, host: str) -> Store:
         if self.setup.gather:

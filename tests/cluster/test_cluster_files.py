@@ -41,6 +41,10 @@ def test_ours_are_right_once_they_are_filled_in(path: Path, tmp_path: Path) -> N
     assert check.problems(filled(path, tmp_path)) == []
 
 
+def test_which_types_of_workers_a_file_declares() -> None:
+    assert [check.worker_types(path) for path in LAUNCHER] == [[], ["gpu_spot"], ["gpu_spot"]]
+
+
 def test_three_values_make_the_local_cluster(tmp_path: Path) -> None:
     assert len(check.problems(LAUNCHER[0])) == 3
 
@@ -86,6 +90,18 @@ START = "ray start --head --num-cpus=0"
             {"head_start_ray_commands": [f"RAY_AUTH_MODE=token {START} --dashboard-host=0.0.0.0"]},
             "--dashboard-host is open to the world",
         ),
+        (
+            {"head_start_ray_commands": [f"RAY_AUTH_MODE=token {START} --ray-client-server-port=10001"]},
+            "--ray-client-server-port opens a door",
+        ),
+        (
+            {"docker": {"container_name": "c", "image": "i", "run_options": ["-p 8265:8265"]}},
+            "docker.run_options publish a port",
+        ),
+        (
+            {"provider__security_group": {"IpPermissions": [{"IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]}},
+            "IpPermissions[0] opens ports to the world",
+        ),
         ({"head_start_ray_commands": None}, "head_start_ray_commands has no 'ray start'"),
         ({"file_mounts": {}, "setup_commands": []}, "the token does not travel"),
         ({"setup_commands": ["pip install ray==2.9.0 # auth_token"]}, "has Ray 2.9.0, this machine"),
@@ -107,14 +123,21 @@ def test_a_token_that_others_can_read(home: Path, tmp_path: Path) -> None:
 
 def test_a_manifest_without_a_token(tmp_path: Path) -> None:
     config = yaml.safe_load(filled(MANIFEST, tmp_path).read_text())
-    config["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["env"] = []
-    config["spec"]["rayClusterSpec"]["rayVersion"] = "2.9.0"
+    cluster = config["spec"]["rayClusterSpec"]
+    del cluster["authOptions"]
+    cluster["rayVersion"] = "2.9.0"
+    cluster["workerGroupSpecs"][0]["maxReplica"] = cluster["workerGroupSpecs"][0].pop("maxReplicas")
+    cluster["headGroupSpec"]["serviceType"] = "LoadBalancer"
+    config["spec"]["shutdownAfterJobFinish"] = True
     path = tmp_path / "bad.yaml"
     path.write_text(yaml.safe_dump(config))
     found = check.problems(path)
     assert any("has no RAY_AUTH_MODE=token" in each for each in found)
     assert any("gets no token" in each for each in found)
     assert any("has Ray 2.9.0" in each for each in found)
+    assert any("'maxReplica' is no field of KubeRay's: did you mean 'maxReplicas'?" in each for each in found)
+    assert any("did you mean 'shutdownAfterJobFinishes'?" in each for each in found)
+    assert any("serviceType LoadBalancer opens the head to the world" in each for each in found)
 
 
 def test_the_image_has_the_versions_that_the_files_name() -> None:

@@ -26,7 +26,7 @@ HOSTS = ["desk", "head", "work1", "work2"]  # the first is where the user sits
 TOOLS = ["ip", "unshare", "rsync", "ssh-keygen", "ps"]
 PROFILE = """
 export PATH={bin}:$PATH RAY_USAGE_STATS_ENABLED=0 TF_CPP_MIN_LOG_LEVEL=3 BOWL_SLEEP=0.5
-export RAY_memory_monitor_refresh_ms=0
+export RAY_memory_monitor_refresh_ms=0 PYTHONPATH={root}
 """
 
 
@@ -52,7 +52,7 @@ class Lab:
         mine = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "OPTGRID_"))}
         self.environment = mine | {"PYTHON_HOMES": ":".join(sorted(homes))}
         folder.mkdir()
-        (folder / "profile").write_text(PROFILE.format(bin=bin_folder))
+        (folder / "profile").write_text(PROFILE.format(bin=bin_folder, root=ROOT))
 
     def script(self, verb: str, *words: str, **options: object) -> subprocess.CompletedProcess[str]:
         command = ["bash", str(SCRIPT), verb, str(self.folder), *words]

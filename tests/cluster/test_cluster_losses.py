@@ -31,12 +31,12 @@ def options(cluster: Any, **changes: Any) -> ClusterOptions:
     return ClusterOptions(cluster.address, **({"call_seconds": ONE_TILE_PER_CALL} | changes))
 
 
-def once(cells: int, act: Callable[[], None]) -> Callable[[Progress], None]:
-    """Does something when that many cells are done, from the driver's own loop."""
+def once(cells: int, act: Callable[[], None], workers: int = 0) -> Callable[[Progress], None]:
+    """Does something when that many cells are done and workers there, from the driver's own loop."""
     acted = []
 
     def progress(now: Progress) -> None:
-        if now.cells_done >= cells and not acted:
+        if now.cells_done >= cells and now.workers >= workers and not acted:
             acted.append(True)
             act()
 
@@ -48,10 +48,19 @@ def test_fans_out_with_few_compiles(cluster: Any, tmp_path: Path, expected: Any)
     add_node(cluster, gpus=1)
     made = study().run(tmp_path, cluster=options(cluster, gpus=1))
     assert rows(made) == expected
+    assert set(made.cells()["code"].str.len()) == {64}  # the hash of the plug-in that travelled
+    assert all(Path(line["log"]).is_file() for line in journal(tmp_path, "worker_ready"))
     assert made.cells()["worker"].nunique() == 2
     compiled = [line for line in journal(tmp_path, "tile_done") if line["compile_seconds"] > 0]
     assert 2 <= len(compiled) <= 2 * 2
     assert journal(tmp_path, "begin")[0]["gpus_per_worker"] == 1
+
+
+def test_processes_of_this_machine_join_no_cluster_that_runs(
+    cluster: Any, tmp_path: Path, expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)  # has no cores: nothing would ever run there
+    assert rows(study().run(tmp_path, workers=2, cluster="local")) == expected
 
 
 def test_rows_come_back_to_the_driver(cluster: Any, tmp_path: Path, expected: Any) -> None:
@@ -78,13 +87,14 @@ def test_killed_worker(cluster: Any, tmp_path: Path, expected: Any, monkeypatch:
     assert len(journal(tmp_path, "worker_lost")) == 1
 
 
-def test_lost_node(cluster: Any, tmp_path: Path, expected: Any) -> None:
+def test_lost_node(cluster: Any, tmp_path: Path, expected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOWL_SLEEP", "0.5")  # work is left when the second worker is ready
     nodes = [add_node(cluster), add_node(cluster)]
 
     def cut() -> None:
         cluster.remove_node(nodes[0], allow_graceful=False)
 
-    made = study().run(tmp_path, cluster=options(cluster), progress=once(16, cut))
+    made = study().run(tmp_path, cluster=options(cluster), progress=once(4, cut, workers=2))
     assert rows(made) == expected
     assert len(journal(tmp_path, "worker_lost")) == 1
 

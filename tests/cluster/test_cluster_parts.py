@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from harness import tokens
@@ -97,11 +98,32 @@ def test_plug_ins_travel_with_their_neighbours(tmp_path: Path) -> None:
     assert rows(Results(out)) == expected
 
 
+def test_memory_grows_on_a_gpu_before_tensorflow_takes_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness import strategies
+    from harness.executors.ray import ENVIRONMENT
+
+    monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", "false")
+    seen: list[str | None] = []
+    monkeypatch.setattr(
+        strategies,
+        "devices",
+        lambda wanted: seen.append(os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH")) or ["CPU:0"],
+    )
+    runner = TileRunner(setup(tmp_path, gather=True, environment=ENVIRONMENT), gpus=0)
+    assert runner.hello().device == "CPU:0"
+    assert seen == ["true"]
+
+
 def test_a_worker_that_sees_other_folders_or_versions_is_turned_away(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"does not see the results folder .* or --gather"):
         TileRunner(setup(tmp_path), gpus=0).hello()
     with pytest.raises(RunError, match=r"has tensorflow .*, the driver 1\.0"):
         TileRunner(setup(tmp_path, versions={"tensorflow": "1.0"}), gpus=0).hello()
+    older = own_versions() | {"optgrid code": "0123456789ab"}
+    with pytest.raises(RunError, match=r"has optgrid code .*, the driver 0123456789ab: .*every node"):
+        TileRunner(setup(tmp_path, versions=older), gpus=0).hello()
 
 
 def test_merging_files_loses_no_row_wherever_it_is_cut(tmp_path: Path) -> None:
@@ -118,6 +140,19 @@ def test_merging_files_loses_no_row_wherever_it_is_cut(tmp_path: Path) -> None:
     assert compact(made.store) > 0
     assert rows(made) == before
     assert len(made.store.files("cells")) == len(made.store.files("curves")) == 1
+    assert compact(made.store) == 0
+
+
+def test_a_cell_in_two_files_is_one_row_once_they_are_merged(tmp_path: Path) -> None:
+    made = study(seeds=6, optimizers=["adam"]).run(tmp_path)
+    before = rows(made)
+    table, _ = made.store.read("cells")
+    made.store.commit("other", table.slice(3, 5), made.store.read("curves")[0].slice(0, 2))
+    assert len(made.store.files("cells")) <= FEW
+    assert compact(made.store) > 0
+    assert rows(made) == before
+    files = [Path(path) for path in made.store.files("cells")]
+    assert sum(pq.read_metadata(path).num_rows for path in files) == table.num_rows == 24
     assert compact(made.store) == 0
 
 

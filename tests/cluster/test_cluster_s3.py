@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from harness.cli import build
 from harness.executors.ray_options import ClusterOptions
 from harness.records import Store
 from harness.results import Results
@@ -75,9 +77,15 @@ def test_sweep_kill_resume_report(
     )
     assert seen[0] >= begun
     assert rows(made) == expected
-    page = Results(bucket).report(tmp_path / "report")
-    assert page.is_file()
-    assert page.parent == tmp_path / "report"
+    # As a user would, straight from the bucket.
+    done = CliRunner().invoke(build(), ["status", bucket])
+    assert done.exit_code == 0, done.output
+    assert "80 of 80 cells done" in done.output
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(build(), ["report", bucket])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "report" / "index.html").is_file()
+    assert set(tmp_path.iterdir()) == {tmp_path / "local", tmp_path / "report"}
 
 
 def test_a_bucket_that_is_not_there(bucket: str) -> None:

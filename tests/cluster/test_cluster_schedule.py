@@ -130,7 +130,7 @@ def test_a_guilty_cell_costs_a_logarithm_of_deaths() -> None:
     run = Simulation(Schedule(made), 4, lambda t: 1.0, lambda t: any(c.cell_id == bad for c in t.cells))
     run.run()
     assert [c.cell_id for c in run.failed] == [bad]
-    assert run.deaths == ATTEMPTS + 10
+    assert run.deaths == ATTEMPTS + 9 + ATTEMPTS  # whole, as 512 … 2, and alone
 
 
 def test_a_program_that_never_runs_is_given_up() -> None:
@@ -206,3 +206,51 @@ def test_time_limits() -> None:
     call = schedule.assign("w", (), 10.0, 1)
     assert schedule.overdue(14.9) == []
     assert schedule.overdue(15.1) == [call]
+
+
+def test_a_hanging_first_tile_is_not_waited_for_as_for_the_whole_call() -> None:
+    schedule = Schedule(tiles(1, 400, 1), call_seconds=30.0, tile_seconds=60.0)
+    run = Simulation(schedule, 1, lambda t: 0.1)
+    call = schedule.assign("w0", (), 0.0, 1)
+    assert call is not None
+    run._end(call.number, "w0")
+    call = schedule.assign("w0", (), 0.0, 1)
+    assert call is not None
+    assert len(call.tiles) > 100
+    assert schedule.limit(call) == pytest.approx(60.0 + 10.0 * call.expected)
+
+
+def test_no_call_takes_longer_than_a_minute_where_tiles_can_be_cut() -> None:
+    run = Simulation(Schedule(tiles(3, 10, 16 * 4, width=4)), 3, lambda t: 8.0 * -(-len(t.cells) // 4))
+    run.run()
+    assert len(run.done) == 3 * 10 * 64
+    assert max(run.calls) <= 60.0
+    assert sum(run.busy.values()) / (3 * run.now) > 0.97
+
+
+def test_a_suspect_runs_on_another_node() -> None:
+    schedule = Schedule(tiles(1, 1, 4))
+    assert schedule.assign("w0", (), 0.0, 2, "node-a", 2) is not None
+    schedule.lost("w0", "it died", 1.0, set(), node="node-a")
+    assert schedule.assign("w1", (), 2.0, 2, "node-a", 2) is None
+    assert schedule.assign("w2", (), 2.0, 2, "node-b", 2) is not None
+    schedule.lost("w2", "it died", 3.0, set(), node="node-b")
+    # Where no other node is left, it runs where it can.
+    assert schedule.assign("w3", (), 4.0, 1, "node-b", 1) is not None
+
+
+def test_an_accident_that_hits_an_innocent_cell_alone_costs_it_nothing() -> None:
+    made = tiles(1, 1, 2)
+    bad = made[0].cells[1].cell_id
+    struck: set[str] = set()
+
+    def deadly(tile: Tile) -> bool:
+        if len(tile.cells) == 1 and tile.cells[0].cell_id not in struck:
+            struck.add(tile.cells[0].cell_id)  # the first time that a cell is alone, its host goes down
+            return True
+        return any(c.cell_id == bad for c in tile.cells)
+
+    run = Simulation(Schedule(made), 1, lambda t: 1.0, deadly)
+    run.run()
+    assert [c.cell_id for c in run.failed] == [bad]
+    assert [c.cell_id for c in run.done] == [made[0].cells[0].cell_id]

@@ -14,6 +14,7 @@ import yaml
 
 from harness import tokens
 from harness.cli import build
+from harness.cli._cluster import flags_of
 from harness.cluster import parcels, probe
 from harness.cluster import submit as jobs
 from harness.results import Results
@@ -107,6 +108,9 @@ def test_a_token_that_is_not_the_heads(head: Any, tmp_path: Path, monkeypatch: p
 
     answer = requests.post(f"{head[0]}/api/jobs/", json={"entrypoint": "id"}, timeout=20)
     assert answer.status_code == 401
+    monkeypatch.setenv(tokens.TOKEN, "another")
+    with pytest.raises(RunError, match=r"asks for another token .*auth_token"):
+        jobs.Remote(head[0]).client()
 
 
 def test_nobody_there_is_a_sentence(tmp_path: Path) -> None:
@@ -133,13 +137,22 @@ def test_a_head_that_has_only_just_started(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_job_s_command() -> None:
-    line = jobs.entrypoint("~/optgrid-results/a b", gather=True, workers=3, insecure=False)
+    line = jobs.entrypoint("~/optgrid-results/a b", gather=True, flags=["--workers", "3"])
     assert line == (
         "optgrid run study.yaml --address auto --out ~/'optgrid-results/a b' --no-report --gather --workers 3"
     )
-    assert "--out 's3://b/$(id)'" in jobs.entrypoint(
-        "s3://b/$(id)", gather=False, workers=None, insecure=True
-    )
+    assert "--out 's3://b/$(id)'" in jobs.entrypoint("s3://b/$(id)", gather=False, flags=[])
+    flags = flags_of(insecure=True, per_gpu=4, patience=0.5, tile_limit=90.0)
+    assert flags == ["--insecure", "--workers-per-gpu", "4", "--patience", "0.5", "--tile-limit", "90"]
+
+
+def test_a_job_of_the_same_name_must_be_the_same_study() -> None:
+    ours = {"study": "s", "out": "~/optgrid-results/s", "content": "a"}
+    jobs._require_same("optgrid-s-r1", ours, ours)
+    with pytest.raises(UsageError, match=r"makes another study, or other code: .*--name.*ray job stop"):
+        jobs._require_same("optgrid-s-r1", ours | {"content": "b"}, ours)
+    with pytest.raises(UsageError, match="makes rows for s3://there"):
+        jobs._require_same("optgrid-s-r1", ours | {"out": "s3://there"}, ours)
 
 
 def test_results_travel_as_text(tmp_path: Path) -> None:
@@ -152,3 +165,21 @@ def test_results_travel_as_text(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="did not come over whole"):
         parcels.unpack(text[:-200], tmp_path / "in")
     assert tokens.find_token() not in text
+
+
+def test_what_is_wrong_with_a_kind_of_node() -> None:
+    mine = {"python": "3.11.7", "ray": "2.60.0"}
+    good = {"cpus": 8.0, "gpus": 2.0, "seen": 2, "host": "h", "tensorflow": "2.21.0", **mine}
+    assert probe.judged(good, mine) == []
+    assert probe.judged(good | {"python": "3.11.9"}, mine) == []
+    assert "have python 3.10, this machine 3.11" in probe.judged(good | {"python": "3.10.2"}, mine)[0]
+    assert "have ray 2.9.0, this machine 2.60.0" in probe.judged(good | {"ray": "2.9.0"}, mine)[0]
+    assert "TensorFlow sees 1 of the 2 GPUs" in probe.judged(good | {"seen": 1}, mine)[0]
+    assert probe.judged({"cpus": 8.0, "gpus": 2.0, "problem": "gone"}, mine) == [
+        "nodes with 8 CPU and 2 GPU: gone"
+    ]
+
+
+def test_types_of_workers_that_no_node_is_of_yet() -> None:
+    assert probe.unasked([], 1) == probe.unasked(["gpu"], 1) == []
+    assert "0 of the 1 types of workers (gpu_spot) are up" in probe.unasked(["gpu_spot"], 0)[0]

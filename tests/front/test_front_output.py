@@ -54,13 +54,17 @@ def test_details_say_what_there_is_to_say():
     assert _progress.details(done, speed, 10.0) == [
         "at target 1,200",
         "diverged 3",
-        "5e+05 cell-steps/s",
+        "121 cells/s",
+        "500,000 cell-steps/s",
         "7 s left",
     ]
     busy = Progress(2000, 2000, {"failed": 2}, compiling=3, retries=1, message="halved a tile")
     parts = _progress.details(busy, speed, 10.0)
     assert {"failed 2", "compiling 3", "retried 1", "halved a tile"} <= set(parts)
     assert not any("left" in part for part in parts)
+    assert not any("tile" in part and "halved" not in part for part in parts)
+    spread = Progress(2000, 1210, tiles_total=1_200, tiles_done=900, workers=64, steps_done=5_000_000)
+    assert {"900/1,200 tiles", "64 workers"} <= set(_progress.details(spread, speed, 10.0))
 
 
 def test_plain_lines_come_at_intervals_and_at_the_end(capsys):
