@@ -22,7 +22,8 @@ import tensorflow as tf
 from . import _streams
 from ._fields import check_common
 
-PIXELS, CLASSES = 64, 10
+SIDE, CLASSES = 8, 10
+PIXELS = SIDE * SIDE
 SPLITS = ("train", "validation", "test")
 FOLD_OF_FIVE = np.array(["train", "train", "train", "validation", "test"])
 
@@ -48,17 +49,24 @@ def split(classes: np.ndarray) -> dict[str, np.ndarray]:
 
 
 @functools.cache
-def digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def digits(side: int = SIDE) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Images and one-hot labels of each part as float64 arrays, read once per process.
 
+    Args:
+        side: of the images in pixels; other than 8, they are scaled bilinearly.
+
     Returns:
-        {"train": (images [1085, 64], labels [1085, 10]), "validation": 357 of them, "test": 355}.
+        {"train": (images [1085, side * side], labels [1085, 10]), "validation": 357 of them, "test": 355}.
     """
     from sklearn.datasets import load_digits  # half a second that other workloads need not pay
 
     pixels, classes = map(np.asarray, load_digits(return_X_y=True))
     places = split(classes)
     images = pixels / 16.0
+    if side != SIDE:
+        maps = images.reshape(-1, SIDE, SIDE, 1)
+        scaled = np.asarray(tf.image.resize(maps, [side, side], method="bilinear"), np.float64)
+        images = scaled.reshape(-1, side * side)
     images = images - images[places["train"]].mean(axis=0)
     one_hot = np.eye(CLASSES)[classes]
     return {name: (images[place], one_hot[place]) for name, place in places.items()}
@@ -138,6 +146,7 @@ class DigitsClassifier(abc.ABC):
     domain: ClassVar[None] = None
     minimizers: ClassVar[tuple[tuple[float, ...], ...]] = ()
     optimum: ClassVar[None] = None
+    side: ClassVar[int] = SIDE  # a file whose images may have another makes it a field
 
     @abc.abstractmethod
     def init(self, seed):
@@ -145,14 +154,14 @@ class DigitsClassifier(abc.ABC):
 
     @abc.abstractmethod
     def logits(self, params, images: tf.Tensor) -> tf.Tensor:
-        """[examples, 64] -> [examples, 10], in the dtype of the parameters."""
+        """[examples, pixels] -> [examples, 10], in the dtype of the parameters."""
 
     def __post_init__(self):
         check_classifier(self)
 
     def batch(self, seed, step) -> Examples:
-        """The step's images and one-hot labels, [batch, 64] in `dtype` and [batch, 10] in the loss's."""
-        images, one_hot = digits()["train"]
+        """The step's images and one-hot labels, [batch, pixels] in `dtype` and [batch, 10] in the loss's."""
+        images, one_hot = digits(self.side)["train"]
         rows = _streams.indices(_streams.BATCH, seed, step, self.batch_size, len(images))
         return Examples(
             images=tf.gather(tf.constant(images, self.dtype), rows),
@@ -177,7 +186,7 @@ class DigitsClassifier(abc.ABC):
 
     def _metrics(self, params, parts: Sequence[str]) -> dict[str, tf.Tensor]:
         """One pass over the images of all `parts`, then loss and accuracy of each."""
-        examples = [digits()[part] for part in parts]
+        examples = [digits(self.side)[part] for part in parts]
         images = np.concatenate([images for images, _ in examples])
         logits = self._wide_logits(params, tf.constant(images, self.dtype))
         metrics, first = {}, 0

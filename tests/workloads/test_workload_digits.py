@@ -222,3 +222,25 @@ def test_lists_as_yaml_gives_them_become_tuples():
 def test_fields_that_cannot_be_used_are_refused_with_a_sentence(build, sentence):
     with pytest.raises(ValueError, match=sentence):
         build()
+
+
+def test_larger_images_keep_what_they_show() -> None:
+    """28x28: the network's shapes, a finite loss whose gradient reaches every layer, and the same labels."""
+    small, large = DigitsCnn(), DigitsCnn(side=28)
+    params, batch = large.init(0), large.batch(0, 0)
+    assert batch.images.shape == (64, 28 * 28) and params[2]["weight"].shape == (6 * 6 * 16, 10)
+    np.testing.assert_array_equal(batch.labels, small.batch(0, 0).labels)
+    shrunk = tf.image.resize(tf.reshape(batch.images, [-1, 28, 28, 1]), [8, 8], method="area")
+    pairs = np.corrcoef(np.ravel(shrunk), np.ravel(small.batch(0, 0).images))
+    assert pairs[0, 1] > 0.95
+    with tf.GradientTape() as tape:
+        tape.watch(params)
+        loss = large.loss(params, batch)
+    assert np.isfinite(loss)
+    assert all(np.abs(g).max() > 0 for g in tf.nest.flatten(tape.gradient(loss, params)))
+
+
+@pytest.mark.parametrize("side", [6, 9, 8.0, True])
+def test_a_side_that_no_image_has_is_refused(side: object) -> None:
+    with pytest.raises(ValueError, match="side = "):
+        DigitsCnn(side=side)  # pyright: ignore[reportArgumentType]
