@@ -19,7 +19,7 @@ import tensorflow as tf
 from harness import lift
 from harness.feasibility import batch_size
 from harness.program import Carry, Inputs, LaneProgram
-from harness.strategies import PeerLost, Placement
+from harness.strategies import PeerLost, Placement, summed
 
 Nest = Any
 SUM = tf.distribute.ReduceOp.SUM
@@ -202,7 +202,8 @@ class BatchLoop:
 
         summands = self.strategy.run(replica, args=(carries[0], inputs))
         begin = _now(self._local(summands, 0))
-        total = self.strategy.reduce(SUM, summands, axis=None)
+        with tf.device(self.devices[0]):
+            total = summed(self.strategy.experimental_local_results(summands))
         carry, record, alive = self.update(carries[0], inputs[0], total)
         return (carry,), record, alive, _now(total) - begin
 

@@ -96,9 +96,18 @@ def _strategy(name: str, devices: tuple[str, ...]) -> Any:
     if name == "multi_worker_mirrored":
         return _multi_worker([], 0, devices)
     gpus = all(d.startswith("GPU") for d in devices)
-    return tf.distribute.MirroredStrategy(
-        list(devices), None if gpus else tf.distribute.ReductionToOneDevice()
-    )
+    reduction = None if gpus else tf.distribute.ReductionToOneDevice(accumulation_fn=summed)
+    return tf.distribute.MirroredStrategy(list(devices), reduction)
+
+
+def summed(values: Sequence[Any]) -> Any:
+    """The sum, in the replicas' order.
+
+    TensorFlow's own `add_n` begins with whichever summand's memory it may write into, so that the bits of
+    three or more summands' sum differ from run to run.
+    """
+    tf = tensorflow()
+    return tf.reduce_sum(tf.stack(list(values)), 0)
 
 
 def _multi_worker(peers: Sequence[str], index: int, devices: Sequence[str]) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from harness import catalog
+from harness import catalog, lift
 from harness.batchsplit import BatchLoop
 from harness.program import LaneProgram
 from harness.strategies import placements, prepare
@@ -45,7 +45,8 @@ def trained(workload: All, optimizer: Everybody, layout: Layout, jit: bool = Tru
     # `advance` itself raises where replicas differ in a bit.
     carry = place.run(made.advance, carry, inputs, made.plan.rounds, made.plan.span)[0]
     assert carry.step.numpy().tolist() == [STEPS]
-    return tf.nest.map_structure(lambda leaf: leaf[0].numpy(), carry.params)
+    params = lift.load(carry.params, made.trailing)
+    return tf.nest.map_structure(lambda leaf: leaf[0].numpy(), params)
 
 
 def compare(workload: All, optimizer: Everybody, layouts: list[Layout]) -> None:
@@ -71,7 +72,7 @@ def some(names: tuple[str, ...]) -> dict[str, Any]:
 
 
 RULES = sorted({**catalog.entries("optimizer"), **catalog.entries("transform")})
-TOGETHER = 3  # that XLA compiles as one program: its time grows faster than their number
+TOGETHER = 4  # that XLA compiles as one program: its time grows faster than their number
 
 
 @pytest.mark.parametrize(
@@ -84,8 +85,9 @@ def test_every_optimizer(names: tuple[str, ...]) -> None:
     compare(All(parts, rules, BATCH), Everybody(rules), [Layout("mirrored", "batch", 3)])
 
 
-@pytest.mark.parametrize("name", sorted(workloads(functions=False)))
+@pytest.mark.parametrize("name", sorted({*workloads(functions=False)} - {"digits_logistic"}))
 def test_every_workload_that_learns(name: str) -> None:
+    """`digits_logistic` is in the test above."""
     parts, rules = {name: workloads(functions=False, batch_size=BATCH)[name]}, some(("adam",))
     compare(All(parts, rules, BATCH), Everybody(rules), [Layout("mirrored", "batch", 4)])
 
@@ -100,15 +102,13 @@ def test_every_function(noise: float) -> None:
 @pytest.mark.parametrize(
     "layout",
     [
-        Layout("mirrored", "batch", 2),
-        Layout("mirrored", "batch", 3),
         Layout("central_storage", "batch", 4),
         Layout("one_device", "batch", 1),
         Layout("default", "batch", 1),
     ],
     ids=lambda layout: f"{layout.name}-{layout.replicas}",
 )
-def test_every_strategy(layout: Layout) -> None:
+def test_other_strategies(layout: Layout) -> None:
     parts = {"digits_logistic": workloads(functions=False, batch_size=BATCH)["digits_logistic"]}
     rules = {name: optimizers()[name] for name in ("adam", "clip_by_global_norm", "lookahead")}
     compare(All(parts, rules, BATCH), Everybody(rules), [layout])

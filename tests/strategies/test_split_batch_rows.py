@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from harness.batchsplit import parts
 from tests.strategies.conftest import assert_close, exact, run, table
+from workloads._digits import Examples
+from workloads.digits_logistic import DigitsLogistic
 
 THREE = {"name": "mirrored", "replicas": 3, "split": "batch"}
 FIELDS: dict[str, Any] = {
@@ -42,38 +44,38 @@ def test_rows_agree_with_one_device(tmp_path: Path, stop: str) -> None:
     assert table(one)["all_reduce_share"].isna().all()
 
 
-def test_resumes_to_the_same_rows(tmp_path: Path) -> None:
-    fields = FIELDS | {"lanes": 2, "workloads": FIELDS["workloads"][:1]}
-    whole = exact(run(tmp_path / "out", THREE, fields))
+def test_a_remainder_is_dropped_where_asked_and_a_resume_gives_the_same_rows(tmp_path: Path) -> None:
+    fields = FIELDS | {"lanes": 2, "workloads": ["digits_logistic(steps=40, batch_size=16)"]}
+    strategy = THREE | {"drop_remainder": True}
+    results = run(tmp_path / "out", strategy, fields)
+    workload = DigitsLogistic(batch_size=16, dtype="float64")
+    for row in table(results).itertuples():
+        images, labels = workload.batch(row.seed, 0)
+        even = workload.loss(workload.init(row.seed), Examples(images[:15], labels[:15]))
+        assert row.initial_loss == pytest.approx(float(even), rel=1e-12)
+    whole = exact(results)
     files = sorted((tmp_path / "out" / "cells").glob("*.parquet"))
     assert len(files) > 1
     files[0].unlink()
-    assert exact(run(tmp_path / "out", THREE, fields)) == whole
+    assert exact(run(tmp_path / "out", strategy, fields)) == whole
 
 
-def test_a_remainder_is_dropped_where_asked(tmp_path: Path) -> None:
-    fields = FIELDS | {"workloads": FIELDS["workloads"][:1]}
-    whole = table(run(tmp_path / "whole", THREE, fields))
-    even = table(run(tmp_path / "even", THREE | {"drop_remainder": True}, fields))
-    assert not set(whole["cell_id"]) & set(even["cell_id"])
-    gaps = np.abs(whole["initial_loss"] / even["initial_loss"] - 1)  # of 16 examples and of 15
-    assert (gaps > 1e-6).all()
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_narrow_types(tmp_path: Path, dtype: str) -> None:
-    """Gradients of 16 bits are summed in 32, so that the sum adds no error that one device lacks."""
-    fields = FIELDS | {"dtype": dtype, "learning_rates": [1e-3], "workloads": ["digits_logistic(steps=20)"]}
+def test_16_bits(tmp_path: Path) -> None:
+    """Gradients are summed in 32 bits, so that the sum adds no error that one device lacks."""
+    fields = FIELDS | {
+        "dtype": "bfloat16",
+        "learning_rates": [1e-3],
+        "workloads": ["digits_logistic(steps=20)"],
+    }
     one, split = table(run(tmp_path / "one", "one_device", fields)), table(run(tmp_path / "s", THREE, fields))
-    rtol = {"float32": 1e-5, "bfloat16": 2e-2}[dtype]
-    np.testing.assert_allclose(split["final_loss"], one["final_loss"], rtol=rtol)
-    np.testing.assert_allclose(split["initial_gradient_norm"], one["initial_gradient_norm"], rtol=rtol)
+    np.testing.assert_allclose(split["final_loss"], one["final_loss"], rtol=2e-2)
+    np.testing.assert_allclose(split["initial_gradient_norm"], one["initial_gradient_norm"], rtol=2e-2)
 
 
 def test_what_cannot_be_lifted_is_split_too(tmp_path: Path) -> None:
     plugin = Path(__file__).parents[1] / "engine" / "plugins.py"
     fields = FIELDS | {"optimizers": [f"{plugin}:OneAtATime"], "learning_rates": [1e-3]}
-    fields |= {"workloads": FIELDS["workloads"][:1]}
+    fields |= {"workloads": FIELDS["workloads"][1:]}
     cells = table(run(tmp_path / "out", THREE, fields))
     good = table(run(tmp_path / "good", THREE, fields | {"optimizers": [f"{plugin}:Good"]}))
     assert (cells["lanes"] == 1).all() and cells["detail"].str.contains("one lane at a time").all()
