@@ -19,6 +19,7 @@ import tensorflow as tf
 from harness import lift
 from harness.feasibility import batch_size
 from harness.program import Carry, Inputs, LaneProgram
+from harness.runtime import own_names
 from harness.strategies import PeerLost, Placement, summed
 
 Nest = Any
@@ -130,7 +131,8 @@ class BatchLoop:
         self.bits = compiled(_fingerprint, carry.params, carry.state)
         self.distances = compiled(self.lanes.distances, carry, inputs)
         loop = tf.function(self._advance, autograph=False)
-        self.loop = loop.get_concrete_function(carry, inputs, tf.constant(0), tf.constant(0))
+        with own_names():
+            self.loop = loop.get_concrete_function(carry, inputs, tf.constant(0), tf.constant(0))
         return self.loop
 
     # -- the compiled halves of a step -----------------------------------------------------------------

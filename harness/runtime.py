@@ -107,6 +107,19 @@ def stable_names(key: str) -> Iterator[None]:
         _NAMES.next = None
 
 
+@contextlib.contextmanager
+def own_names() -> Iterator[None]:
+    """Names that TensorFlow makes here are new in this process, within `stable_names` too.
+
+    For what XLA never sees, and whose parts are traced by other threads, so that it is not the same twice.
+    """
+    kept, _NAMES.next = getattr(_NAMES, "next", None), None
+    try:
+        yield
+    finally:
+        _NAMES.next = kept
+
+
 def _number_by_key(ops: Any) -> None:
     """Lets `stable_names` take over TensorFlow's counter in the thread that is inside it."""
     original = ops.uid

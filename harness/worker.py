@@ -120,6 +120,8 @@ class Programs:
             try:
                 compiled = LaneProgram(attempt, workload, build, jit=jit, loop=loop)
                 names = [program.key, asdict(attempt.lanes), jit, program.stride, program.shared]
+                if loop is not None:  # its functions know their devices
+                    names += [self.placement.name, self.placement.device]
                 with stable_names(digest(names)):
                     self.placement.run(compiled.compile, idle_inputs(compiled))
                 return Warm(compiled, self._evaluator(compiled, jit), note.format(reason))

@@ -17,7 +17,7 @@ from tests.engine.frames import bits
 # Must be made before TensorFlow starts, so at import.
 prepare(Layout("mirrored", replicas=4))
 
-PLACE = ["strategy", "replicas", "split", "device", "all_reduce_share", "lanes"]
+PLACE = ["strategy", "replicas", "split", "device", "all_reduce_share"]
 KEY = ["workload", "optimizer", "learning_rate", "seed"]
 
 

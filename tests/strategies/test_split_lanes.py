@@ -25,7 +25,8 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object]
 
 @pytest.mark.parametrize(
     "strategy",
-    ["default", {"name": "mirrored", "replicas": 4}, {"name": "central_storage", "devices": ["CPU:1", "CPU:3"]}],
+    ["default", {"name": "mirrored", "replicas": 4},
+     {"name": "central_storage", "devices": ["CPU:1", "CPU:3"]}],
     ids=["default", "mirrored-4", "central_storage-2"],
 )  # fmt: skip
 def test_rows_are_those_of_one_device(tmp_path: Path, expected: Any, strategy: Any) -> None:
