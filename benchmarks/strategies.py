@@ -107,10 +107,12 @@ def stepping(workload: str, place: Placement | None, replicas: int, steps: int) 
     lane = LaneProgram(replace(program, stability=False), made, build, loop=loop)
     one = tf.constant([True])
     real = lane.real.as_numpy_dtype
-    inputs = idle_inputs(lane)._replace(
+    idle = idle_inputs(lane)
+    values = zip(idle.traced, program.optimizer.traced(), strict=True)
+    inputs = idle._replace(
         begin=tf.nest.map_structure(lambda leaf: leaf[None], made.init(0)),
         learning_rate=tf.constant([1e-3], tf.float64),
-        traced=tuple(tf.constant([value], tf.float64) for value in program.optimizer.traced()),
+        traced=tuple(tf.fill(tf.shape(of), tf.constant(value, tf.float64)) for of, value in values),
         limit=tf.constant([np.finfo(real).max]),
         targets=tf.fill([12, 1], tf.constant(-np.inf, lane.real)),
         go=one,

@@ -498,8 +498,14 @@ class LaneProgram:
         Returns:
             The carry, and what is recordable of the step, [quantities, lanes].
         """
-        out = self._advance_lanes(carry, inputs, 1, 1)
-        return out[0], out[1][0]
+        # Not the loop over segments: from outside of one, XLA takes where the lanes stand for a constant,
+        # and would compile anew at every step.
+        rows = self.plan.span
+        trace = tf.TensorArray(
+            self.real, rows, element_shape=[self.lanes.count], clear_after_read=False
+        ).unstack(tf.zeros([rows, self.lanes.count], self.real))
+        carry, _, record = self._segment(carry, trace, tf.constant(1), inputs)
+        return carry, record
 
     def compile(self, inputs: Inputs) -> None:
         """Traces and compiles; no lane moves, since all are idle.

@@ -130,10 +130,10 @@ class Programs:
         for i, (attempt, jit, note) in enumerate(attempts):
             try:
                 compiled = LaneProgram(attempt, workload, build, jit=jit, loop=loop)
-                identity = [program.key, asdict(attempt.lanes), jit, program.stride, program.shared]
+                names = [program.key, asdict(attempt.lanes), jit, program.stride, program.shared]
                 if loop is not None:  # its functions know their devices
-                    identity += [self.placement.name, self.placement.device]
-                with stable_names(digest(identity)):
+                    names += [self.placement.name, self.placement.device]
+                with stable_names(digest(names)):
                     self.placement.run(compiled.compile, idle_inputs(compiled))
                 starts = self._starts.setdefault(repr(workload), {})
                 return Warm(compiled, self._evaluator(compiled, jit), note.format(reason), starts)

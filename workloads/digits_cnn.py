@@ -59,8 +59,8 @@ class DigitsCnn(DigitsClassifier):
     A convolution is written as patches and a matrix product, which lifts to lanes; `tf.nn.conv2d` with a
     filter per lane does not (TensorFlow 2.21: "expected to be loop invariant").
 
-    Larger images than 8x8 are scaled up, and their last maps are averaged over 2x2 until they are 6x6 or less:
-    28x28 -> 14x14 -> 12x12 -> 6x6 -> dense.
+    Images may be scaled up; the last maps are then averaged over 2x2 until they are 6x6 or less: 28x28 ->
+    14x14 -> 12x12 -> 6x6 -> dense.
 
     Args:
         filters: of the first and of the second convolution.
