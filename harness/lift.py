@@ -2,7 +2,8 @@
 
 Two layouts. *Trailing*: a parameter of shape [n] is kept as [n, lanes], so that neighbouring lanes are
 neighbours in memory and the maths of small functions becomes plain SIMD over lanes (measured 1.7 to 2.0
-times faster than [lanes, n] for Adam on Rosenbrock). *Leading*: [lanes, ...], what matrix products want.
+times faster than [lanes, n] for Adam on Rosenbrock). *Leading*: [lanes, ...], what matrix products and sums
+over many coordinates want (measured 2.2 times faster for momentum on a quadratic of 100 coordinates).
 """
 
 from __future__ import annotations
@@ -15,15 +16,25 @@ from tensorflow.compiler.tf2xla.python.xla import optimization_barrier
 
 Nest = Any
 
-# Above this many numbers a run's parameters are matrices of a network rather than a point in space.
-TRAILING_LIMIT = 256
+TRAILING_LIMIT = 32
+# Above this many numbers a run's parameters are those of a network rather than a point in space.
+POINT_LIMIT = 256
 
 
 def trailing_layout(params: Nest) -> bool:
     """Whether a run's parameters are small vectors, which go lanes-last."""
+    return _vectors_up_to(params, TRAILING_LIMIT)
+
+
+def is_network(params: Nest) -> bool:
+    """Whether a run's parameters are matrices, or too many for a point in space."""
+    return not _vectors_up_to(params, POINT_LIMIT)
+
+
+def _vectors_up_to(params: Nest, limit: int) -> bool:
     leaves = tf.nest.flatten(params)
     size = sum(leaf.shape.num_elements() for leaf in leaves)
-    return size <= TRAILING_LIMIT and all(leaf.shape.rank <= 1 for leaf in leaves)
+    return size <= limit and all(leaf.shape.rank <= 1 for leaf in leaves)
 
 
 def _rotate(leaf: tf.Tensor, *, first_to_last: bool) -> tf.Tensor:

@@ -74,7 +74,7 @@ def measure(cell: Cell, stability: bool) -> Shape:
     # Parameters, gradients and candidates; the last update and the tail's mean; the state and its candidate.
     copies = 5 if stability else 3
     total = copies * size(params) + 2 * size(tf.nest.map_structure(tf.convert_to_tensor, state)) + 160
-    network = not lift.trailing_layout(params)
+    network = lift.is_network(params)
     batch = workload.batch(0, 0)
     if network:
         total += 2 * _activation_bytes(tf, workload, params, batch)  # forward, and backward

@@ -405,7 +405,7 @@ class LaneProgram:
         pieces = len(early)  # the first span has one more
         fresh = tf.reduce_any(carry.live & inputs.go & (carry.step == 0))
 
-        def extent(j: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def extent(j: Any) -> tuple[Any, Any]:
             """Steps of segment j, and where its first one is recorded."""
             k = tf.minimum(j, pieces)
             piece = tf.maximum(tf.minimum(cuts[k + 1], steps) - cuts[k], 0)

@@ -183,10 +183,10 @@ def absorb(
         targets: [LADDER, lanes].
         lanes: the `LaneProgram`.
     """
-    none = trace.shape[0]
+    none = lanes.plan.span
     rows = tf.range(none)[:, None]
     value = tf.where(rows < count, trace, tf.constant(np.inf, trace.dtype))
-    ended = acting & ~moving.going
+    ended = tf.logical_and(acting, tf.logical_not(moving.going))
 
     def look(_: Nest, value: tf.Tensor) -> Nest:
         """Rows that a lane has, fewer than `count` only where it ended, and the last of them."""

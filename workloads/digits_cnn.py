@@ -34,8 +34,10 @@ def convolution(layer: dict[str, tf.Tensor], maps: Array) -> tf.Tensor:
 
 
 def average_pool(maps: Array) -> tf.Tensor:
-    """Mean of each 2x2 square: [examples, h, w, channels] -> [examples, h // 2, w // 2, channels]; an odd last
-    row or column is left out."""
+    """Mean of each 2x2 square: [examples, h, w, channels] -> [examples, h // 2, w // 2, channels].
+
+    An odd last row or column is left out.
+    """
     _, height, width, channels = maps.shape
     height, width = height // 2 * 2, width // 2 * 2
     maps = maps[:, :height, :width]
@@ -93,7 +95,7 @@ class DigitsCnn(DigitsClassifier):
     def logits(self, params, images: Array) -> tf.Tensor:
         """[examples, side * side] -> [examples, 10]."""
         first, second, last = params
-        maps = tf.reshape(images, [-1, self.side, self.side, 1])
+        maps: Array = tf.reshape(images, [-1, self.side, self.side, 1])
         maps = tf.pad(maps, [[0, 0], [1, 1], [1, 1], [0, 0]])
         maps = average_pool(tf.nn.relu(convolution(first, maps)))
         maps = tf.nn.relu(convolution(second, maps))
