@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
+import os
 import traceback
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -80,6 +81,10 @@ def make(name: str) -> Any:
     return getattr(importlib.import_module(module), attribute)()
 
 
+# As it was given to this process: this project sets flags of its own, which no other side shall inherit.
+XLA_FLAGS = os.environ.get("XLA_FLAGS")
+
+
 class Remote:
     """A side in another process; use as a context manager.
 
@@ -91,7 +96,7 @@ class Remote:
         context = multiprocessing.get_context("spawn")
         self.name = name
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(name, theirs), daemon=True)
+        self.process = context.Process(target=_serve, args=(name, theirs, XLA_FLAGS), daemon=True)
         self.process.start()
         theirs.close()
 
@@ -122,7 +127,10 @@ class Remote:
         return answer
 
 
-def _serve(name: str, pipe: Connection) -> None:
+def _serve(name: str, pipe: Connection, xla_flags: str | None) -> None:
+    os.environ.pop("XLA_FLAGS", None)
+    if xla_flags is not None:
+        os.environ["XLA_FLAGS"] = xla_flags
     side = make(name)
     while True:
         try:

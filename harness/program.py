@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from harness import lift, segments
-from harness.runtime import SMALL_LOOP_BYTES
+from harness.runtime import SMALL_LOOP_BYTES, xla_has_started
 from harness.segments import LADDER, Carry, Moving
 from harness.tiling import RecordPlan
 from harness.types import Lanes, Program
@@ -516,4 +516,5 @@ class LaneProgram:
         begin = time.perf_counter()
         with lifting():
             self.advance(self.empty(), inputs, 1, 1)
+        xla_has_started()
         self.compile_seconds = time.perf_counter() - begin

@@ -47,6 +47,19 @@ def xla_flags(given: str) -> str:
     return " ".join([given, *ours]).strip()
 
 
+_BEFORE: list[str | None] = []  # what XLA_FLAGS was, until it is put back
+
+
+def xla_has_started() -> None:
+    """Puts XLA_FLAGS back once XLA has read it: JAX in the same process, or a child, reads it too."""
+    if _BEFORE:
+        before = _BEFORE.pop()
+        if before is None:
+            os.environ.pop("XLA_FLAGS", None)
+        else:
+            os.environ["XLA_FLAGS"] = before
+
+
 @cache
 def tensorflow() -> Any:
     """The TensorFlow module, configured.
@@ -55,7 +68,8 @@ def tensorflow() -> Any:
     many threads happened to share a matrix product.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ["XLA_FLAGS"] = xla_flags(os.environ.get("XLA_FLAGS", ""))
+    _BEFORE.append(os.environ.get("XLA_FLAGS"))
+    os.environ["XLA_FLAGS"] = xla_flags(_BEFORE[0] or "")
     flags = os.environ.get("TF_XLA_FLAGS", "")
     if "persistent_cache_directory" not in flags:
         folder = cache_folder()
