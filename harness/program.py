@@ -498,13 +498,18 @@ class LaneProgram:
         Returns:
             The carry, and what is recordable of the step, [quantities, lanes].
         """
-        # Not the loop over segments: from outside of one, XLA takes where the lanes stand for a constant,
-        # and would compile anew at every step.
-        rows = self.plan.span
-        trace = tf.TensorArray(
-            self.real, rows, element_shape=[self.lanes.count], clear_after_read=False
-        ).unstack(tf.zeros([rows, self.lanes.count], self.real))
-        carry, _, record = self._segment(carry, trace, tf.constant(1), inputs)
+        rows, lanes, quantities = self.plan.span, self.lanes.count, 3 + self.coordinates
+        trace = tf.TensorArray(self.real, rows, element_shape=[lanes], clear_after_read=False)
+        trace = trace.unstack(tf.zeros([rows, lanes], self.real))
+
+        def once(k: tf.Tensor, go: tf.Tensor, carry: Carry, trace: Any, _: tf.Tensor) -> Any:
+            carry, trace, record = self._segment(carry, trace, tf.constant(1), inputs._replace(go=go))
+            return k + 1, go & (k < 1), carry, trace, record
+
+        # A loop of one round, which changes where the lanes stand and who goes: outside of one, or where a
+        # loop keeps them, XLA takes them for constants, and would compile anew for each of their values.
+        begin = (tf.constant(0), inputs.go, carry, trace, tf.zeros([quantities, lanes], self.real))
+        _, _, carry, _, record = tf.while_loop(lambda k, *_: k < 1, once, begin)
         return carry, record
 
     def compile(self, inputs: Inputs) -> None:

@@ -26,9 +26,19 @@ def trained(workload: All, optimizer: Everybody, layout: Layout, jit: bool = Tru
     """The replicas' parameters after `STEPS` steps of one run."""
     part = Component("everything", {}, "everything")
     program = Program(
-        "e", part, part, STEPS, 0.0, "budget", "float64", Lanes(1, 1), STEPS, False, "batch",
-        layout.replicas or 1,
-    )  # fmt: skip
+        key="e",
+        workload=part,
+        optimizer=part,
+        budget=STEPS,
+        target=0.0,
+        stop="budget",
+        dtype="float64",
+        lanes=Lanes(1, 1),
+        stride=STEPS,
+        stability=False,
+        split="batch",
+        replicas=layout.replicas or 1,
+    )
     place = placements(layout, prepare(layout))[0]
     made = LaneProgram(
         program, workload, lambda _: optimizer, jit=jit, loop=lambda lanes: BatchLoop(lanes, place)
