@@ -408,7 +408,8 @@ class LaneProgram:
         def extent(j: Any) -> tuple[Any, Any]:
             """Steps of segment j, and where its first one is recorded."""
             k = tf.minimum(j, pieces)
-            piece = tf.maximum(tf.minimum(cuts[k + 1], steps) - cuts[k], 0)
+            begin, end = tf.gather(cuts, k), tf.gather(cuts, k + 1)
+            piece = tf.maximum(tf.minimum(end, steps) - begin, 0)
             count = tf.where(j > pieces, steps, tf.where(fresh, piece, tf.where(j == 0, steps, 0)))
             span = tf.maximum(j - pieces, 0)
             slot = tf.where((span % rounds == 0) & (span > 0), span // rounds, nowhere)

@@ -193,7 +193,8 @@ def absorb(
         rows_of = tf.reduce_sum(tf.cast(value < np.inf, tf.int32), 0)
         return rows_of, tf.reduce_sum(tf.where(rows == rows_of - 1, value, 0), 0)
 
-    whole = tf.where(acting, count, 0), trace[tf.maximum(count - 1, 0)]
+    # Gathered: XLA takes the place of a slice for a constant and would compile anew for each of its values.
+    whole = tf.where(acting, count, 0), tf.gather(trace, tf.maximum(count - 1, 0))
     seen, last_value = loop_once(tf.reduce_any(ended), look, whole, value, jit=lanes.jit)
     final = tf.where(seen > 0, last_value, carry.final)
     low = tf.reduce_min(value, 0)
