@@ -405,7 +405,7 @@ class LaneProgram:
         pieces = len(early)  # the first span has one more
         fresh = tf.reduce_any(carry.live & inputs.go & (carry.step == 0))
 
-        def extent(j: Any) -> tuple[Any, Any]:
+        def extent(j: Any, fresh: tf.Tensor) -> tuple[Any, Any]:
             """Steps of segment j, and where its first one is recorded."""
             k = tf.minimum(j, pieces)
             begin, end = tf.gather(cuts, k), tf.gather(cuts, k + 1)
@@ -416,10 +416,12 @@ class LaneProgram:
             slot = tf.where((j > 0) & (j <= pieces) & (count > 0), nowhere + j, slot)
             return count, tf.where(j == 0, 0, slot)
 
-        def outer(j: Any, carry: Carry, trace: Any, points: Any) -> Any:
-            count, slot = extent(j)
-            carry, trace, point = self._segment(carry, trace, count, inputs)
-            return j + 1, carry, trace, points.write(slot, point)
+        def outer(j: Any, go: Any, fresh: Any, carry: Carry, trace: Any, points: Any) -> Any:
+            count, slot = extent(j, fresh)
+            carry, trace, point = self._segment(carry, trace, count, inputs._replace(go=go))
+            # Changed by the loop, as far as XLA can see: what a loop keeps it may take for a constant, and
+            # would compile anew for each value of it.
+            return j + 1, go & (j >= 0), fresh & (j >= 0), carry, trace, points.write(slot, point)
 
         def array(size: int, row: list[int]) -> tf.TensorArray:
             out = tf.TensorArray(self.real, size, element_shape=row, clear_after_read=False)
@@ -428,10 +430,10 @@ class LaneProgram:
         points = array(nowhere + 1 + len(self.plan.early), [3 + self.coordinates, self.lanes.count])
         trace = array(self._trace_rows, [self.lanes.count])
         last = tf.where(spans > 0, spans + pieces, 0)
-        _, carry, _, points = tf.while_loop(
-            lambda j, c, *_: (j < last) & tf.reduce_any(c.live & inputs.go),
+        _, _, _, carry, _, points = tf.while_loop(
+            lambda j, go, fresh, c, *_: (j < last) & tf.reduce_any(c.live & go),
             outer,
-            (tf.constant(0), carry, trace, points),
+            (tf.constant(0), inputs.go, fresh, carry, trace, points),
         )
         recorded = points.stack()
         return carry, recorded[: nowhere + 1], recorded[nowhere + 1 :], *self.distances(carry, inputs)
