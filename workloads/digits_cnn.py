@@ -72,7 +72,7 @@ class DigitsCnn(DigitsClassifier):
     target: float = 0.13
     steps: int = 400
     filters: tuple[int, int] = (8, 16)
-    side: int = SIDE  # pyright: ignore[reportIncompatibleVariableOverride]  # the other files' constant
+    side: int = 8  # pyright: ignore[reportIncompatibleVariableOverride]  # the other files' constant
 
     def __post_init__(self):
         object.__setattr__(self, "filters", tuple(self.filters))  # a list, as YAML gives it, becomes a tuple
