@@ -22,6 +22,8 @@ from harness.types import Progress
 from tests.cluster.conftest import journal
 from tests.strategies.conftest import assert_close, exact, run, table
 
+pytestmark = pytest.mark.slow
+
 FIELDS: dict[str, Any] = {
     "workloads": ["digits_logistic(steps=40, batch_size=16)"],
     "optimizers": ["adam"],

@@ -19,6 +19,8 @@ from harness.types import Component, Lanes, Layout, Program
 from harness.worker import idle_inputs
 from tests.strategies.everything import STEPS, All, Everybody, optimizers, plain, workloads
 
+pytestmark = pytest.mark.slow
+
 SEED, BATCH = 5, 14  # over 4 replicas: 4, 4, 3, 3
 
 
