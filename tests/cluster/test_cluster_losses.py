@@ -88,11 +88,13 @@ def test_killed_worker(cluster: Any, tmp_path: Path, expected: Any, monkeypatch:
 
 
 def test_lost_node(cluster: Any, tmp_path: Path, expected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BOWL_SLEEP", "0.5")  # work is left when the second worker is ready
+    gate = tmp_path.with_suffix(".gate")
+    monkeypatch.setenv("BOWL_GATE", str(gate))  # work is left when the second worker is ready
     nodes = [add_node(cluster), add_node(cluster)]
 
     def cut() -> None:
         cluster.remove_node(nodes[0], allow_graceful=False)
+        gate.touch()
 
     made = study().run(tmp_path, cluster=options(cluster), progress=once(4, cut, workers=2))
     assert rows(made) == expected
@@ -131,13 +133,17 @@ def test_a_cell_that_hangs(
 def test_nodes_that_come_late(
     cluster: Any, tmp_path: Path, expected: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("BOWL_SLEEP", "0.7")
-    first = once(0, lambda: add_node(cluster))
-    second = once(8, lambda: add_node(cluster))
+    gate = tmp_path.with_suffix(".gate")
+    monkeypatch.setenv("BOWL_GATE", str(gate))  # work is left when the second worker is ready
+    moments = [
+        once(0, lambda: add_node(cluster)),
+        once(4, lambda: add_node(cluster)),
+        once(4, gate.touch, workers=2),
+    ]
 
     def progress(now: Progress) -> None:
-        first(now)
-        second(now)
+        for moment in moments:
+            moment(now)
 
     made = study().run(tmp_path, cluster=options(cluster), progress=progress)
     assert rows(made) == expected
