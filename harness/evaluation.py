@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from harness import lift
+from harness.graphs import Graph, Place
 
 Nest = Any
 
@@ -17,22 +18,27 @@ class Evaluator:
 
     Args:
         workload: an instance in the program's dtype.
+        start: parameters of a single run, whatever their values.
         lanes: how many runs are evaluated together.
+        place: where its graphs are kept for the next process.
     """
 
-    def __init__(self, workload: Any, lanes: int, *, jit: bool = True):
+    def __init__(
+        self, workload: Any, start: Nest, lanes: int, *, jit: bool = True, place: Place | None = None
+    ):
         self.lanes = lanes
         # Whole data sets ride in every lane: a few lanes at a time keep them in the cache.
         self.at_once = next(n for n in (4, 3, 2, 1) if lanes % n == 0)
 
-        def lifted(fn: Callable[[Nest], dict[str, Any]]) -> Callable[[Nest], dict[str, Any]]:
+        def lifted(fn: Callable[[Nest], dict[str, Any]], name: str) -> Graph:
             def one(params: Nest) -> dict[str, Any]:
                 return {k: tf.cast(v, tf.float64) for k, v in fn(params).items()}
 
-            return tf.function(lambda params: self._spread(one, params), jit_compile=jit, autograph=False)
+            like = dict.fromkeys(fn(start), 0)
+            return Graph(lambda p: self._spread(one, p), like, jit=jit, name=name, place=place)
 
-        self.monitor = lifted(workload.monitor)
-        self.evaluate = lifted(workload.evaluate)
+        self.monitor = lifted(workload.monitor, "monitor")
+        self.evaluate = lifted(workload.evaluate, "evaluate")
 
     def _spread(self, one: Callable[[Nest], dict[str, Any]], params: Nest) -> dict[str, Any]:
         """`one` for every lane: [lanes, ...] → name → [lanes]."""

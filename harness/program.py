@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from harness import lift, segments
+from harness.graphs import Graph, Place
 from harness.runtime import SMALL_LOOP_BYTES, xla_has_started
 from harness.segments import LADDER, Carry, Moving
 from harness.tiling import RecordPlan
@@ -85,6 +86,7 @@ class LaneProgram:
         build_optimizer: traced values (scalars, in `Component.traced()` order) → optimizer.
         jit: compile with XLA. Off only where XLA cannot compile the maths.
         loop: makes what advances this program where it does not do so by itself (a split batch).
+        place: where its graphs are kept for the next process.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class LaneProgram:
         *,
         jit: bool = True,
         loop: Callable[[LaneProgram], Any] | None = None,
+        place: Place | None = None,
     ):
         self.program, self.workload, self.jit = program, workload, jit
         self.lanes: Lanes = program.lanes
@@ -121,12 +124,16 @@ class LaneProgram:
         self.identity_view = self.start is build_optimizer(None).eval_params(self.start, self.state)
         self.compile_seconds = 0.0
         self.traces = 0
-        self._advance = tf.function(self._advance_lanes, jit_compile=jit, autograph=False)
-        self._concrete: Any = None
         self._empty: Carry | None = None
+        carry = self.empty()
+
+        def graph(fn: Callable[..., Nest], like: Nest, *, jit: bool = jit) -> Graph:
+            return Graph(fn, like, jit=jit, name=fn.__name__.strip("_"), place=place)
+
+        self._advance = graph(self._advance_lanes, (carry, 0, 0, 0, 0))
         # Moves values and makes zeros only, so XLA would add compile time and nothing else.
-        self._seat = tf.function(self._seat_lanes, autograph=False)
-        self._view = tf.function(self._view_lanes, jit_compile=jit, autograph=False)
+        self._seat = graph(self._seat_lanes, carry, jit=False)
+        self._view = graph(self._view_lanes, self.start)
         self.loop = loop(self) if loop is not None else None
 
     # -- one run -----------------------------------------------------------------------------------
@@ -487,12 +494,7 @@ class LaneProgram:
         """One call of the compiled program; see `_advance_lanes`."""
         if self.loop is not None:
             return self.loop.advance(carry, inputs, spans, steps)
-        if self._concrete is None:
-            self._concrete = self._advance.get_concrete_function(
-                carry, inputs, tf.constant(spans), tf.constant(steps)
-            )
-        # The concrete function skips the search for a fitting trace: half the cost of a call.
-        return self._concrete(carry, inputs, tf.constant(spans), tf.constant(steps))
+        return self._advance(carry, inputs, tf.constant(spans), tf.constant(steps))
 
     def step_given(self, carry: Carry, inputs: Inputs) -> tuple[Carry, tf.Tensor]:
         """One step of every lane from the loss and gradients in `inputs.given`, for a compiled function of

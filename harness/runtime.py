@@ -113,11 +113,12 @@ def stable_names(key: str) -> Iterator[None]:
         key: hexadecimal; two different programs must have different keys.
     """
     # Also ids of tensors on the tape, which are signed 64-bit numbers: 44 bits of key, 16 to count.
+    before = getattr(_NAMES, "next", None)
     _NAMES.next = itertools.count(int(key[:11], 16) << 16)
     try:
         yield
     finally:
-        _NAMES.next = None
+        _NAMES.next = before
 
 
 @contextlib.contextmanager

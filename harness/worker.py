@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,13 @@ import numpy as np
 from harness import catalog, rows
 from harness.records import Store
 from harness.runtime import stable_names, tensorflow
-from harness.types import Cell, Lanes, Outcome, Program, RunError, Tile, digest
+from harness.types import Cell, Component, Lanes, Outcome, Program, RunError, Tile, digest
 
 tf = tensorflow()
 
 from harness.batchsplit import BatchLoop  # noqa: E402
 from harness.evaluation import Evaluator  # noqa: E402
+from harness.graphs import Place  # noqa: E402
 from harness.program import Inputs, LaneProgram, LiftError  # noqa: E402
 from harness.segments import LADDER  # noqa: E402
 from harness.strategies import Placement  # noqa: E402
@@ -129,11 +130,13 @@ class Programs:
         reason = ""
         for i, (attempt, jit, note) in enumerate(attempts):
             try:
-                compiled = LaneProgram(attempt, workload, build, jit=jit, loop=loop)
                 names = [program.key, asdict(attempt.lanes), jit, program.stride, program.shared]
                 if loop is not None:  # its functions know their devices
                     names += [self.placement.name, self.placement.device]
-                with stable_names(digest(names)):
+                key = digest(names)
+                place = self._place(key, attempt, jit)
+                compiled = LaneProgram(attempt, workload, build, jit=jit, loop=loop, place=place)
+                with stable_names(key):
                     self.placement.run(compiled.compile, idle_inputs(compiled))
                 starts = self._starts.setdefault(repr(workload), {})
                 return Warm(compiled, self._evaluator(compiled, jit), note.format(reason), starts)
@@ -143,21 +146,35 @@ class Programs:
                     raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 
+    def _place(self, key: str, program: Program, jit: bool, *, workload_only: bool = False) -> Place:
+        """Where graphs are kept: nowhere with a plug-in, whose files may change unseen."""
+        own = _own("workload", program.workload) and (workload_only or _own("optimizer", program.optimizer))
+        decides = [jit, self.placement.device, self.placement.split, program.dtype, program.workload.static()]
+        if not workload_only:
+            values = {f.name: getattr(program, f.name) for f in fields(program)}
+            decides += [values | {"workload": "", "optimizer": program.optimizer.static()}]
+        return Place.of(key, decides) if own else Place(key, None)
+
     def _evaluator(self, compiled: LaneProgram, jit: bool) -> Evaluator | None:
-        workload = compiled.workload
-        if not compiled.monitored and not workload.evaluate(compiled.start):
+        workload, start = compiled.workload, compiled.start
+        if not compiled.monitored and not workload.evaluate(start):
             return None
         key = digest([repr(workload), compiled.lanes.count, jit])
         with self._guard:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:  # optimizers of one workload share it, and compile it once
             if key not in self._evaluators:
-                made = Evaluator(workload, compiled.lanes.count, jit=jit)
+                place = self._place(key, compiled.program, jit, workload_only=True)
+                made = Evaluator(workload, start, compiled.lanes.count, jit=jit, place=place)
                 view = self.placement.run(compiled.view, compiled.empty(), idle_inputs(compiled))
-                with stable_names(key):
-                    self.placement.run(made.compile, view)
+                self.placement.run(made.compile, view)
                 self._evaluators[key] = made
             return self._evaluators[key]
+
+
+def _own(kind: catalog.Kind, component: Component) -> bool:
+    """Whether a component and all that it wraps is part of this project."""
+    return catalog.entry_of(kind, component).builtin and all(_own(kind, c) for c in component.inner)
 
 
 def last_line(error: BaseException) -> str:

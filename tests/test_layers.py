@@ -17,7 +17,7 @@ LAYERS = [
     {"catalog", "expressions", "spec", "specfields", "studyfile", "grid", "records", "metrics", "studies"},
     {"compaction", "tokens"},
     {"lanes", "tiling", "rows", "aggregates", "runtime", "kernels"},
-    {"claims", "lift", "strategies", "feasibility", "figures", "checks"},
+    {"claims", "lift", "graphs", "strategies", "feasibility", "figures", "checks"},
     {"segments", "evaluation"},
     {"program", "report", "planning"},
     {"tilerun", "batchsplit", "results"},

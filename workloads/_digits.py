@@ -65,8 +65,9 @@ def digits(side: int = SIDE) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     images = pixels / 16.0
     if side != SIDE:
         maps = images.reshape(-1, SIDE, SIDE, 1)
-        scaled = np.asarray(tf.image.resize(maps, [side, side], method="bilinear"), np.float64)
-        images = scaled.reshape(-1, side * side)
+        with tf.init_scope():  # values, whatever is being traced
+            scaled = tf.image.resize(maps, [side, side], method="bilinear")
+        images = np.asarray(scaled, np.float64).reshape(-1, side * side)
     images = images - images[places["train"]].mean(axis=0)
     one_hot = np.eye(CLASSES)[classes]
     return {name: (images[place], one_hot[place]) for name, place in places.items()}

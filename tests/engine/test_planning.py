@@ -109,11 +109,14 @@ def test_seats_take_every_cell_once_and_never_mix_seeds(seeds: list[int], width:
     assert sorted(seen) == list(range(len(seeds)))
 
 
-def test_one_trace_and_one_program_for_all_rates_and_seeds(tmp_path: Path) -> None:
+def test_one_trace_and_one_program_for_all_rates_and_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from harness.strategies import Placement
     from harness.tilerun import TileRun
     from harness.worker import Programs
 
+    monkeypatch.setenv("OPTGRID_CACHE", str(tmp_path))  # where nothing was traced before
     programs = Programs(Placement("one_device", ["CPU:0"]))
     for tile in Study(name="trace", **GRID).plan().tiles:
         warm, _ = programs.get(tile.program)

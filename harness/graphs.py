@@ -1,0 +1,155 @@
+"""Traced functions, kept on disk: a process reads the graph that an earlier one traced.
+
+Tracing takes longer than all else of a small program once XLA's own cache is filled, and Python traces one
+program at a time. What is kept is TensorFlow's own protocol buffer: a `GraphDef` whose library holds the
+function and those that it calls, and whose nodes are the values that it closed over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.eager import context
+
+from harness.runtime import cache_folder, stable_names, versions
+from harness.types import digest
+
+Nest = Any
+
+PACKAGES = ("harness", "optimizers", "workloads")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the graphs of a program are kept.
+
+    Args:
+        key: hexadecimal, one for each program: TensorFlow's names within its graphs are made of it.
+        folder: None: graphs are named by the key and not kept.
+    """
+
+    key: str
+    folder: Path | None
+
+    @classmethod
+    def of(cls, key: str, decides: Sequence[Any]) -> Place:
+        """A place in the user's cache.
+
+        Args:
+            decides: all that the graphs depend on beside this project's code and its libraries' versions.
+        """
+        name = digest([_code(), versions(), key, [repr(part) for part in decides]])
+        return cls(key, cache_folder() / "graphs" / name)
+
+
+class Graph:
+    """A function over nests of tensors, traced at its first call, or read where that was done before.
+
+    Args:
+        fn: what is traced; all its arguments and what it returns are nests of tensors.
+        like: a nest in the structure of what it returns.
+        jit: compile with XLA.
+        name: of the function, among those of its place.
+        place: None: it is traced anew in every process, and named by TensorFlow.
+    """
+
+    def __init__(
+        self, fn: Callable[..., Nest], like: Nest, *, jit: bool, name: str, place: Place | None = None
+    ):
+        self.fn, self.like, self.jit, self.name, self.place = fn, like, jit, name, place
+        self._call: Callable[[list[tf.Tensor]], Sequence[tf.Tensor]] | None = None
+
+    def __call__(self, *args: Nest) -> Nest:
+        if not tf.nest.flatten(self.like):
+            return self.like
+        flat = [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(args)]
+        if self._call is None:
+            self._call = self._read() or self._trace(args, flat)
+        return tf.nest.pack_sequence_as(self.like, self._call(flat))
+
+    def _trace(self, args: Nest, flat: list[tf.Tensor]) -> Callable[[list[tf.Tensor]], Any]:
+        def on_flat(*leaves: tf.Tensor) -> list[tf.Tensor]:
+            out = self.fn(*tf.nest.pack_sequence_as(args, leaves))
+            tf.nest.assert_same_structure(self.like, out)
+            return [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(out)]
+
+        function = tf.function(on_flat, jit_compile=self.jit, autograph=False)
+        with stable_names(digest([self.place.key, self.name])) if self.place else contextlib.nullcontext():
+            made = function.get_concrete_function(*flat)
+        if self._file is not None:
+            _write(made, self._file)
+        # Read back, where it was kept: what was traced here knows lines of source, which XLA's cache sees.
+        return self._read() or (lambda leaves: made(*leaves))
+
+    @property
+    def _file(self) -> Path | None:
+        return self.place.folder / self.name if self.place and self.place.folder else None
+
+    def _read(self) -> Callable[[list[tf.Tensor]], Any] | None:
+        """The function from its file; None where there is none that can be read."""
+        if self._file is None:
+            return None
+        try:
+            kept = tf.compat.v1.GraphDef.FromString(self._file.read_bytes())
+            main = kept.library.function[0]
+            closed = [tf.constant(tf.make_ndarray(node.attr["value"].tensor)) for node in kept.node]
+        except Exception:  # absent, cut short, of another format: it is traced again
+            return None
+        here: Any = context.context()
+        for function in kept.library.function:
+            if not here.has_function(function.signature.name):
+                here.add_function_def(function)
+        name, outputs = main.signature.name.encode(), len(main.signature.output_arg)
+        return lambda leaves: here.call_function(name, [*leaves, *closed], outputs)
+
+
+def _write(made: Any, path: Path) -> None:
+    """Keeps a concrete function; does nothing where it closes over variables, or the disk refuses."""
+    if any(value.dtype in (tf.resource, tf.variant) for value in made.captured_inputs):
+        return
+    out = tf.compat.v1.GraphDef()
+    out.library.function.append(made.function_def)
+    out.library.function.extend(made.graph.as_graph_def().library.function)
+    _rename(out.library.function)
+    for i, value in enumerate(made.captured_inputs):
+        node = out.node.add(name=f"closed_over_{i}", op="Const")
+        node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value.numpy()))
+    with contextlib.suppress(OSError):  # it costs time in the next process, nothing else
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(out.SerializeToString())
+        Path(name).replace(path)
+
+
+def _rename(functions: Sequence[Any]) -> None:
+    """New names for functions that call each other: TensorFlow forgets the traced ones with their trace."""
+    new = {f.signature.name: f"{f.signature.name}_kept" for f in functions}
+    for function in functions:
+        function.signature.name = new[function.signature.name]
+        for node in function.node_def:
+            node.op = new.get(node.op, node.op)
+            for value in node.attr.values():
+                for called in (value.func, *value.list.func):
+                    if called.name in new:
+                        called.name = new[called.name]
+
+
+@cache
+def _code() -> str:
+    """Hash of this project's own code."""
+    found = hashlib.blake2b(digest_size=16)
+    root = Path(__file__).resolve().parents[1]
+    for package in PACKAGES:
+        for path in sorted((root / package).rglob("*.py")):
+            found.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return found.hexdigest()

@@ -1,0 +1,76 @@
+"""Graphs kept for the next process: read where they were traced before, and traced where that must be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import Study, graphs
+from harness.strategies import Placement
+from harness.tilerun import TileRun
+from harness.worker import Programs
+from tests.engine import plugins
+
+FIELDS: dict[str, Any] = {
+    "workloads": ["rosenbrock(steps=30)", "digits_mlp(hidden=[4], steps=6)"],
+    "optimizers": ["adam(beta_1=[0.8, 0.9])"],
+    "learning_rates": [1e-3, 1e-2],
+    "seeds": 2,
+}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("OPTGRID_CACHE", str(tmp_path))
+    return tmp_path / "graphs"
+
+
+def run(fields: dict[str, Any] = FIELDS) -> tuple[list[int], list[list[float]]]:
+    """How often each program was traced by a process that knows nothing yet, and what its cells ended at."""
+    programs = Programs(Placement("one_device", ["CPU:0"]))
+    traces, finals = [], []
+    for tile in Study(name="graphs", **fields).plan().tiles:
+        warm, _ = programs.get(tile.program)
+        made = TileRun(warm, tile.cells, programs.placement.run)
+        made.run()
+        traces.append(warm.compiled.traces)
+        finals.append([*made.ledger.final, *made.ledger.displacement, *made.metrics.get("test_loss", ())])
+    return traces, finals
+
+
+def test_read_where_they_were_traced_before(cache: Path) -> None:
+    traced, first = run()
+    assert set(traced) == {1}
+    assert {path.name for path in cache.glob("*/*")} == {
+        "advance_lanes",
+        "seat_lanes",
+        "monitor",
+        "evaluate",
+    }
+    read, second = run()
+    assert set(read) == {0}
+    assert first == second
+
+
+def test_a_file_that_was_cut_short(cache: Path) -> None:
+    _, first = run()
+    for path in cache.glob("*/*"):
+        path.write_bytes(path.read_bytes()[:100])
+    traced, second = run()
+    assert set(traced) == {1}
+    assert first == second
+
+
+def test_other_code_is_another_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    run()
+    monkeypatch.setattr(graphs, "_code", lambda: "changed")
+    assert set(run()[0]) == {1}
+
+
+def test_plug_ins_are_traced_anew(cache: Path) -> None:
+    own = FIELDS | {"optimizers": [f"{plugins.__file__}:Good"], "workloads": ["rosenbrock(steps=30)"]}
+    assert set(run(own)[0]) == {1}
+    assert set(run(own)[0]) == {1}
+    assert not cache.exists()
