@@ -110,6 +110,7 @@ def plan(
     *,
     points: int,
     stability: bool,
+    curves: bool = True,
     lanes: int | None,
     known: Mapping[str, Any],
     memory_bytes: int,
@@ -120,6 +121,7 @@ def plan(
 
     Args:
         points: recorded points of a whole run.
+        curves: whether they are kept.
         lanes: asked for by the user; None: chosen.
         known: `programs` of the study's `study.json`, whose lanes are kept.
         memory_bytes: of the device.
@@ -150,6 +152,7 @@ def plan(
             lanes=chosen,
             stride=RecordPlan.of(first.budget, points, MONITOR_STEPS if shape.network else 1).stride,
             stability=stability,
+            curves=curves,
             shared=_shared(group),
             split=first.split,
             replicas=first.replicas,

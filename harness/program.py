@@ -27,6 +27,7 @@ from harness.types import Lanes, Program
 Nest = Any
 
 MAX_STRIDES_PER_CALL = 64
+APART = 4  # coordinates
 
 
 class Inputs(NamedTuple):
@@ -102,7 +103,7 @@ class LaneProgram:
         self.program, self.workload, self.jit = program, workload, jit
         self.lanes: Lanes = program.lanes
         self.build_optimizer = build_optimizer
-        self.plan = RecordPlan(program.budget, program.stride)
+        self.plan = RecordPlan(program.budget, program.stride, program.curves)
         # Runs that start together and end at their budget stand at one step: it is a scalar then, and what
         # an optimizer makes of it (bias corrections, schedules) is made once for all lanes.
         self.lockstep = program.stop == "budget"
@@ -119,6 +120,9 @@ class LaneProgram:
         )
         leaves = tf.nest.flatten(self.start)
         self.coordinates = 2 if len(leaves) == 1 and tuple(leaves[0].shape) == (2,) else 0
+        self.network = lift.is_network(self.start)
+        # A point in a few coordinates, looked at along each.
+        self.apart = len(leaves) == 1 and leaves[0].shape.rank == 1 and leaves[0].shape[0] <= APART
         self.size = sum(leaf.shape.num_elements() for leaf in leaves)
         self.monitored = bool(workload.monitor(self.start))
         self.identity_view = self.start is build_optimizer(None).eval_params(self.start, self.state)
@@ -148,6 +152,16 @@ class LaneProgram:
     def _look(self, traced: Any, params: Nest, state: Nest, *batch: Nest) -> Nest:
         """What a single run sees at its parameters; see `_seen`."""
         found = self.differentiate(params, batch[0] if self.stochastic else None)
+        return self._seen(traced, params, state, found)
+
+    def _look_along(self, traced: Any, coordinates: Sequence[tf.Tensor], state: Nest, *batch: Nest) -> Nest:
+        """As `_look` at a point given as its coordinates, scalars; gradients are scalars too."""
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(coordinates)
+            params = tf.nest.pack_sequence_as(self.start, [tf.stack(coordinates)])
+            loss = self.workload.loss(params, batch[0] if self.stochastic else None)
+        zero = tf.UnconnectedGradients.ZERO
+        found = loss, tape.gradient(loss, coordinates, unconnected_gradients=zero)
         return self._seen(traced, params, state, found)
 
     def _seen(self, traced: Any, params: Nest, state: Nest, found: tuple[tf.Tensor, Nest]) -> Nest:
@@ -274,6 +288,8 @@ class LaneProgram:
         Args:
             steps: of each group, [groups].
         """
+        if self.apart and not inputs.given:
+            return self._observe_apart(moving, steps, inputs)
         look, own = self.with_traced(self._seen if inputs.given else self._look, inputs.traced)
         args = [own, *(lift.load(n, self.trailing) for n in (moving.params, moving.state))]
         if inputs.given:
@@ -284,6 +300,22 @@ class LaneProgram:
             found = self.lifted(look, args)
         loss, value, gradients = found
         seen = loss, value, lift.store(gradients, self.trailing)
+        loss, value, gradients = lift.materialize(seen) if self.jit else seen
+        return loss, loss if isinstance(value, tuple) else value, gradients
+
+    def _observe_apart(
+        self, moving: Moving, steps: tf.Tensor, inputs: Inputs
+    ) -> tuple[tf.Tensor, tf.Tensor, Nest]:
+        """As `_observe`, of points in a few coordinates, each of which is a vector over lanes of its own.
+
+        What picks coordinates leaves gradients with lanes first otherwise, and all that reads them strides.
+        """
+        look, own = self.with_traced(self._look_along, inputs.traced)
+        (leaf,) = tf.nest.flatten(moving.params)
+        args = [own, tf.unstack(leaf), lift.load(moving.state, self.trailing)]
+        batches = [self._batches_at(steps, inputs)] if self.stochastic else []
+        loss, value, gradients = self.lifted(look, args, *batches)
+        seen = loss, value, tf.nest.pack_sequence_as(self.start, [tf.stack(gradients)])
         loss, value, gradients = lift.materialize(seen) if self.jit else seen
         return loss, loss if isinstance(value, tuple) else value, gradients
 
@@ -331,6 +363,9 @@ class LaneProgram:
         going = (row < np.inf) & (step < self.program.budget)
         if segments.ends_at_target(self.program, self.workload):
             going = going & (row > inputs.targets[-1])
+        # Kept here and not read from the trace: a reduction over a conjunction is not vectorised, seven times
+        # as slow as all others.
+        missed = (row < np.inf) & (row > inputs.targets[-1])
         params, state = self._candidates(moving, gradients, step, inputs)
         stability = ()
         if self.program.stability:
@@ -340,6 +375,7 @@ class LaneProgram:
             params=lift.select(going, params, moving.params, self.trailing),
             state=lift.select(going, state, moving.state, self.trailing),
             going=going,
+            last_miss=tf.where(missed, step, moving.last_miss),
             stability=stability,
         )
         return after, trace, loss, gradients
@@ -357,34 +393,45 @@ class LaneProgram:
         if self.lockstep:
             base = tf.reduce_max(tf.where(acting, begin, 0))
             count = tf.minimum(count, self.program.budget - base + 1)  # at the budget, one observation
+        first = acting & (begin == 0) & (count > 0)
+        beginning = tf.reduce_any(first)
         nan = tf.fill([self.lanes.count], tf.constant(np.nan, self.real))
 
-        def norm_of_move(_: tf.Tensor, using: Nest) -> tf.Tensor:
+        # Squares in the loop: where both branches are computed, a root would be taken at every step.
+        def square_of_move(_: tf.Tensor, using: Nest) -> tf.Tensor:
             params, going = using
             change = lift.subtract(params, carry.params)
-            norm = tf.sqrt(lift.dot(change, change, self.trailing, self.real))
-            return tf.where(going, norm, nan)  # a run that ended here made no update
+            square = lift.dot(change, change, self.trailing, self.real)
+            return tf.where(going, square, nan)  # a run that ended here made no update
 
         def seen(_: Nest, using: Nest) -> Nest:
             loss, gradients = using
-            return loss, tf.sqrt(lift.dot(gradients, gradients, self.trailing, self.real))
+            return loss, lift.dot(gradients, gradients, self.trailing, self.real)
 
         def step(i: Any, moving: Moving, trace: Any, loss: Any, slope: Any, move: Any) -> Any:
-            move = segments.when(i == 1, norm_of_move, move, (moving.params, moving.going), lanes=self)
+            if self.program.curves:
+                move = segments.when(i == 1, square_of_move, move, (moving.params, moving.going), lanes=self)
             out = self._advance_step(moving, trace, i, base + i, groups + i, inputs)
             moving, trace, now, gradients = out
 
-            loss, slope = segments.when(i == 0, seen, (loss, slope), (now, gradients), lanes=self)
+            if not ahead:
+                at_start = (i == 0) if self.program.curves else (i == 0) & beginning
+                loss, slope = segments.when(at_start, seen, (loss, slope), (now, gradients), lanes=self)
             return i + 1, moving, trace, loss, slope, move
 
-        moving = Moving(carry.params, carry.state, acting, segments.stability_of(carry))
-        state = (tf.constant(0), moving, trace, nan, nan, nan)
+        stability = segments.stability_of(carry)
+        moving = Moving(carry.params, carry.state, acting, carry.last_miss, stability)
+        # A point is looked at once more before its loop, which costs less than to ask at every step of it.
+        ahead = not (self.network or inputs.given)
+        loss, slope = self._look_ahead(moving, groups, inputs, beginning, nan) if ahead else (nan, nan)
+        state = (tf.constant(0), moving, trace, loss, slope, nan)
         _, moving, trace, loss, slope, move = tf.while_loop(lambda i, *_: i < count, step, state)
-        move = segments.when(count == 1, norm_of_move, move, (moving.params, moving.going), lanes=self)
+        if self.program.curves:
+            move = segments.when(count == 1, square_of_move, move, (moving.params, moving.going), lanes=self)
+        slope, move = tf.sqrt(slope), tf.sqrt(move)
         points = [loss, slope, move]
         if self.coordinates:
             points += [tf.cast(c, self.real) for c in tf.unstack(tf.nest.flatten(carry.params)[0])]
-        first = acting & (begin == 0) & (count > 0)
         after = segments.absorb(
             carry, moving, acting, trace.stack()[: self.plan.span], count, inputs.targets, self
         )
@@ -393,6 +440,20 @@ class LaneProgram:
             initial_gradient=tf.where(first, slope, carry.initial_gradient),
         )
         return after, trace, tf.stack(points)
+
+    def _look_ahead(
+        self, moving: Moving, groups: tf.Tensor, inputs: Inputs, beginning: tf.Tensor, nan: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Loss and squared gradient norm where the lanes stand: where nothing is recorded, at a run's
+        beginning only."""
+
+        def seen(_: Nest, using: Nest) -> Nest:
+            loss, _, gradients = self._observe(using, groups, inputs)
+            return loss, lift.dot(gradients, gradients, self.trailing, self.real)
+
+        if self.program.curves:
+            return seen((), moving)
+        return segments.loop_once(beginning, seen, (nan, nan), moving, jit=self.jit)
 
     def _advance_lanes(self, carry: Carry, inputs: Inputs, spans: Any, steps: Any) -> Any:
         """`spans` × `steps` steps of every lane that may go (both scalars int32, traced).
@@ -407,7 +468,7 @@ class LaneProgram:
         self.traces += 1
         # A row for the start of each stride, one for the end of the last, and one for all the rest.
         rounds, nowhere = self.plan.rounds, self.strides_per_call + 1
-        early = () if inputs.given else self.plan.early
+        early = self.plan.early
         cuts = tf.constant([0, *early, self.plan.span], tf.int32)
         pieces = len(early)  # the first span has one more
         fresh = tf.reduce_any(carry.live & inputs.go & (carry.step == 0))

@@ -50,6 +50,7 @@ class Moving(NamedTuple):
     params: Nest
     state: Nest
     going: tf.Tensor  # bool [lanes]
+    last_miss: tf.Tensor  # as in `Carry`
     stability: Nest  # `Stability`, or () where it is not kept
 
 
@@ -203,8 +204,6 @@ def absorb(
     reached = value[:, None, :] <= targets[None]  # [span, LADDER, lanes]
     first = tf.reduce_min(tf.where(reached, rows[:, None], none), 0)
     new = (carry.hits < 0) & (first < none)
-    # Two selections: XLA's CPU backend vectorises no reduction over a conjunction (7 times slower).
-    last = tf.reduce_max(tf.where(value < np.inf, tf.where(value > targets[-1], rows, -1), -1), 0)
     done = ended & (seen > 0) & (carry.step + seen > lanes.program.budget)
     if ends_at_target(lanes.program, lanes.workload):
         done = done | (ended & (seen > 0) & (last_value <= targets[-1]))
@@ -219,6 +218,6 @@ def absorb(
         best=tf.where(better, low, carry.best),
         best_step=tf.where(better, carry.step + at, carry.best_step),
         hits=tf.where(new, carry.step + first, carry.hits),
-        last_miss=tf.where(last >= 0, carry.step + last, carry.last_miss),
+        last_miss=moving.last_miss,
         **kept,
     )

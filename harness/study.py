@@ -90,6 +90,7 @@ class Study:
             self.grid,
             points=self.spec.record.points,
             stability=self.spec.record.stability,
+            curves=self.spec.record.curves,
             lanes=self.spec.lanes,
             known=known or {},
             memory_bytes=memory_bytes(),

@@ -23,10 +23,14 @@ class RecordPlan:
     """Which steps of a run are recorded: every `stride`-th, a few early ones, and the last.
 
     A stride is made of `rounds` spans, the device's inner loop.
+
+    Args:
+        kept: whether points are kept at all: the early ones are steps of nobody's otherwise.
     """
 
     budget: int
     stride: int
+    kept: bool = True
 
     @classmethod
     def of(cls, budget: int, points: int, shortest: int = 1) -> RecordPlan:
@@ -45,7 +49,8 @@ class RecordPlan:
 
     @property
     def early(self) -> tuple[int, ...]:
-        return tuple(s for s in EARLY_STEPS if s < min(self.span, self.budget))
+        early = EARLY_STEPS if self.kept else ()
+        return tuple(s for s in early if s < min(self.span, self.budget))
 
     @property
     def strides(self) -> int:

@@ -250,6 +250,7 @@ class Program:
         lanes: decided once per study and kept in `study.json`, since bits depend on it.
         stride: steps between recorded points.
         stability: whether parameter stability is summed on the device.
+        curves: whether recorded points are kept.
         shared: per traced hyperparameter, whether all of the study's cells of this program have one value.
         split, replicas, drop_remainder: as in `Layout`; `replicas` counts where a batch is split.
     """
@@ -264,6 +265,7 @@ class Program:
     lanes: Lanes
     stride: int
     stability: bool = True
+    curves: bool = True
     shared: tuple[bool, ...] = ()
     split: str = "lanes"
     replicas: int = 1

@@ -130,7 +130,14 @@ class Programs:
         reason = ""
         for i, (attempt, jit, note) in enumerate(attempts):
             try:
-                names = [program.key, asdict(attempt.lanes), jit, program.stride, program.shared]
+                names = [
+                    program.key,
+                    asdict(attempt.lanes),
+                    jit,
+                    program.stride,
+                    program.curves,
+                    program.shared,
+                ]
                 if loop is not None:  # its functions know their devices
                     names += [self.placement.name, self.placement.device]
                 key = digest(names)
