@@ -178,7 +178,8 @@ def plan(
         programs[key] = program
         largest = max(largest, shape.lane_bytes * chosen.count)
         left = [c for c in group if c.cell_id not in done]
-        tiles += _tiles(program, left, shape.shared_batch)
+        # Who asks for a number of lanes has a size of tiles in mind.
+        tiles += _tiles(program, left, shape.shared_batch, one_round=lanes is not None)
         step = STEP_SECONDS + shape.lane_bytes / STEP_BYTES_PER_SECOND
         seconds += (COMPILE_SECONDS if left else 0.0) + len(left) * program.budget * step
     return Plan(programs, tuple(tiles), largest, seconds / cores, len(cells), tuple(notes))
@@ -209,13 +210,13 @@ def _lanes(group: Sequence[Cell], shape: Shape, lanes: int | None, memory_bytes:
     )
 
 
-def _tiles(program: Program, cells: Sequence[Cell], shared_batch: bool) -> list[Tile]:
+def _tiles(program: Program, cells: Sequence[Cell], shared_batch: bool, *, one_round: bool) -> list[Tile]:
     """Cuts cells into tiles of a few rounds of lanes; where batches are shared, seeds stay whole."""
     ordered = sorted(cells, key=lambda c: c.seed) if shared_batch else list(cells)
     rounds = TILE_ROUNDS
     if program.stop == "budget":  # a tile costs its commit, but every worker wants some
         rounds = min(-(-TILE_CELLS // program.lanes.count), len(cells) // (4 * program.lanes.count))
-        rounds = 1 if shared_batch else max(1, rounds)
+        rounds = 1 if shared_batch or one_round else max(1, rounds)
     size = max(1, program.lanes.count * rounds)
     if shared_batch:
         size = max(size, _whole_seeds(ordered, program.lanes) * rounds)

@@ -91,12 +91,14 @@ def test_lost_node(cluster: Any, tmp_path: Path, expected: Any, monkeypatch: pyt
     gate = tmp_path.with_suffix(".gate")
     monkeypatch.setenv("BOWL_GATE", str(gate))  # work is left when the second worker is ready
     nodes = [add_node(cluster), add_node(cluster)]
+    cut = once(4, lambda: cluster.remove_node(nodes[0], allow_graceful=False), workers=2)
 
-    def cut() -> None:
-        cluster.remove_node(nodes[0], allow_graceful=False)
-        gate.touch()
+    def progress(now: Progress) -> None:
+        cut(now)
+        if journal(tmp_path, "worker_lost"):
+            gate.touch()
 
-    made = study().run(tmp_path, cluster=options(cluster), progress=once(4, cut, workers=2))
+    made = study().run(tmp_path, cluster=options(cluster), progress=progress)
     assert rows(made) == expected
     assert len(journal(tmp_path, "worker_lost")) == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
@@ -11,6 +12,9 @@ from typing import ClassVar
 import tensorflow as tf
 from bowls_helper import weights
 
+BEGUN = itertools.count()
+FREE = 8  # enough for a tile of four seeds and two programs, fewer than a study of ten seeds
+
 
 @dataclass(frozen=True)
 class Bowl:
@@ -19,8 +23,8 @@ class Bowl:
     f(x) = x_1^2 + 4 x_2^2
 
     What it does before a seed begins is in the environment of its process: `BOWL_SLEEP` seconds,
-    `BOWL_DIE` and `BOWL_HANG` name the seeds at which the process is killed, or never goes on; from
-    seed 5 on it waits until there is a file `BOWL_GATE`.
+    `BOWL_DIE` and `BOWL_HANG` name the seeds at which the process is killed, or never goes on; a
+    process that has begun `FREE` of them waits until there is a file `BOWL_GATE`.
     """
 
     steps: int = 40
@@ -38,8 +42,9 @@ class Bowl:
                 os.kill(os.getpid(), signal.SIGSEGV)
             if str(seed) in os.environ.get("BOWL_HANG", "").split():
                 time.sleep(3600)
-            gate = os.environ.get("BOWL_GATE")
-            while gate and seed >= 5 and not os.path.exists(gate):  # noqa: PTH110
+            gate, number = os.environ.get("BOWL_GATE"), next(BEGUN)
+            # Seed 0 is what a driver plans with, too.
+            while gate and seed and number >= FREE and not os.path.exists(gate):  # noqa: PTH110
                 time.sleep(0.05)
         return tf.random.stateless_uniform([2], [seed, 7], -2.0, 2.0, tf.as_dtype(self.dtype))
 
