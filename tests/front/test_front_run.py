@@ -25,7 +25,8 @@ def command(*arguments):
 
 def environment():
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    return {**os.environ, "PYTHONPATH": path}
+    kept = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}  # JAX, once imported, sets it
+    return {**kept, "PYTHONPATH": path}
 
 
 def optgrid(*arguments, cwd):
