@@ -1,51 +1,21 @@
-"""A throwaway token, small clusters of several raylets, and the study that the tests run on them."""
+"""Nodes for the small clusters, and the study that the tests run on them."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness import tokens
+from tests.conftest import STORE
 
 PLUGINS = Path(__file__).resolve().parent / "plugins"
-STORE = 80 * 2**20
 
 
-@pytest.fixture(scope="session", autouse=True)
-def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A secret of these tests' own: the user's is neither read nor made."""
-    before = {name: os.environ.get(name) for name in (tokens.MODE, tokens.TOKEN, tokens.TOKEN_PATH)}
-    os.environ.pop(tokens.TOKEN, None)
-    os.environ[tokens.TOKEN_PATH] = str(tmp_path_factory.mktemp("secret") / "auth_token")
-    os.environ[tokens.MODE] = "token"
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # Ray reads it in this spelling: other programs' memory is not these tests' matter.
-    os.environ["RAY_memory_monitor_refresh_ms"] = "0"  # noqa: SIM112
-    tokens.ensure_token()
-    yield
-    for name, value in before.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-
-
-@pytest.fixture
-def cluster() -> Iterator[Any]:
-    """A head without cores; tests add nodes."""
-    from ray.cluster_utils import Cluster
-
-    made = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE},
-    )
-    yield made
-    made.shutdown()
+@pytest.fixture(autouse=True)
+def own_secret(token: None) -> None:
+    """Every test here has the tests' own token."""
 
 
 def add_node(cluster: Any, cpus: int = 1, gpus: int = 0) -> Any:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from harness.executors.ray_options import ClusterOptions
-from tests.cluster.conftest import STORE, journal, rows, study
+from tests.cluster.conftest import journal, rows, study
+from tests.conftest import STORE
 
 
 def gpus() -> int:

@@ -13,7 +13,8 @@ from harness.executors.ray_worker import relocated, unpack
 from harness.expressions import parse_optimizer
 from harness.kernels import study as of_study
 from harness.kernels.study import expression
-from tests.cluster.conftest import STORE, study
+from tests.cluster.conftest import study
+from tests.conftest import STORE
 
 PLANTED = Path(__file__).resolve().parents[1] / "kernels" / "plugins" / "one_pass.py"
 

@@ -19,7 +19,8 @@ from harness.cluster import parcels, probe
 from harness.cluster import submit as jobs
 from harness.results import Results
 from harness.types import RunError, UsageError
-from tests.cluster.conftest import PLUGINS, STORE, rows, study
+from tests.cluster.conftest import PLUGINS, rows, study
+from tests.conftest import STORE
 
 
 def free_port() -> int:

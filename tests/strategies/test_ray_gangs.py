@@ -11,11 +11,10 @@ import pytest
 
 from harness.executors.ray_options import ClusterOptions
 from harness.types import Progress, RunError
-from tests.cluster.conftest import add_node, cluster, journal, token
+from tests.cluster.conftest import add_node, journal
 from tests.strategies.conftest import assert_close, run
 from tests.strategies.test_processes import FIELDS, workers
 
-__all__ = ["cluster", "token"]  # fixtures
 pytestmark = pytest.mark.slow
 
 
