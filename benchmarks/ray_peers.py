@@ -30,13 +30,17 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 OPTIMIZERS = ("adam", "momentum", "gradient_descent")
 RATES = [10 ** (-4 + i / 2) for i in range(9)]
 STEPS, TARGET, WORKERS = 1000, 1e-3, 2
+AXES = ("optimizer", "rate", "seed")
 SYSTEMS = ("optgrid", "tasks", "tune")
 
 
 def grid(cells: int) -> list[tuple[str, float, int]]:
     """(optimizer, rate, seed) of every cell."""
-    seeds = cells // (len(OPTIMIZERS) * len(RATES))
-    return [(o, r, s) for o in OPTIMIZERS for r in RATES for s in range(seeds)]
+    return [(o, r, s) for o in OPTIMIZERS for r in RATES for s in range(_seeds(cells))]
+
+
+def _seeds(cells: int) -> int:
+    return cells // (len(OPTIMIZERS) * len(RATES))
 
 
 def optgrid(cells: int, out: Path) -> None:
@@ -48,7 +52,7 @@ def optgrid(cells: int, out: Path) -> None:
         workloads=[f"rosenbrock(steps={STEPS})"],
         optimizers=list(OPTIMIZERS),
         learning_rates=RATES,
-        seeds=cells // (len(OPTIMIZERS) * len(RATES)),
+        seeds=_seeds(cells),
         strategy="one_device",
     ).run(out, workers=WORKERS, cluster=ClusterOptions("local"))
 
@@ -119,10 +123,10 @@ def tune(cells: int, out: Path) -> None:
 
     class Trial(rt.Trainable):
         def setup(self, config: dict[str, Any]) -> None:
-            self.cell = config["cell"]
+            self.cell = [config[name] for name in AXES]
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
-            self.cell = new_config["cell"]
+            self.cell = [new_config[name] for name in AXES]
             return True
 
         def step(self) -> dict[str, Any]:
@@ -138,16 +142,19 @@ def tune(cells: int, out: Path) -> None:
         def load_checkpoint(self, checkpoint: Any) -> None:
             pass
 
-    wanted = grid(cells)
+    # An axis each: Tune copies the whole space for every trial, and one list of all cells took it an hour.
+    axes = dict(zip(AXES, (list(OPTIMIZERS), RATES, list(range(_seeds(cells)))), strict=True))
     tuner = rt.Tuner(
         Trial,
-        param_space={"cell": rt.grid_search(wanted)},
+        param_space={name: rt.grid_search(values) for name, values in axes.items()},
         tune_config=rt.TuneConfig(reuse_actors=True, max_concurrent_trials=WORKERS),
         run_config=rt.RunConfig(storage_path=str(out.parent / "tune"), verbose=0),
     )
-    rows = [r.metrics for r in tuner.fit()]
-    found = [(r["final_loss"], r["best_loss"], r["hit"]) for r in rows if r]
-    _write(wanted, found, out)
+    rows = [r.metrics for r in tuner.fit() if r.metrics]
+    wanted = [tuple(r["config"][name] for name in AXES) for r in rows]
+    if sorted(wanted) != sorted(grid(cells)):
+        raise RuntimeError("a trial was lost")
+    _write(wanted, [(r["final_loss"], r["best_loss"], r["hit"]) for r in rows], out)
 
 
 def measure(system: str, cells: int) -> float:

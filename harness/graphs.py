@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -67,6 +68,7 @@ class Graph:
     ):
         self.fn, self.like, self.jit, self.name, self.place = fn, like, jit, name, place
         self._call: Callable[[list[tf.Tensor]], Sequence[tf.Tensor]] | None = None
+        self._pack = packer(like)
 
     def __call__(self, *args: Nest) -> Nest:
         if not tf.nest.flatten(self.like):
@@ -76,7 +78,7 @@ class Graph:
         flat = [leaf if isinstance(leaf, tf.Tensor) else tf.convert_to_tensor(leaf) for leaf in leaves]
         if self._call is None:
             self._call = self._read() or self._trace(args, flat)
-        return tf.nest.pack_sequence_as(self.like, self._call(flat))
+        return self._pack(iter(self._call(flat)))
 
     def _trace(self, args: Nest, flat: list[tf.Tensor]) -> Callable[[list[tf.Tensor]], Any]:
         def on_flat(*leaves: tf.Tensor) -> list[tf.Tensor]:
@@ -112,6 +114,29 @@ class Graph:
                 here.add_function_def(function)
         name, outputs = main.signature.name.encode(), len(main.signature.output_arg)
         return lambda leaves: here.call_function(name, [*leaves, *closed], outputs)
+
+
+def packer(like: Nest) -> Callable[[Iterator[Any]], Nest]:
+    """Makes nests in the structure of `like` from their leaves in order.
+
+    What `tf.nest.pack_sequence_as` does, for one structure: a tenth of the time, which counts at every call.
+    """
+    if isinstance(like, dict) and type(like) is dict:
+        parts = {key: packer(like[key]) for key in sorted(like)}
+
+        def pack_dict(leaves: Iterator[Any]) -> Nest:
+            made = {key: part(leaves) for key, part in parts.items()}
+            return {key: made[key] for key in like}
+
+        return pack_dict
+    if type(like) in (tuple, list) or (isinstance(like, tuple) and hasattr(like, "_fields")):
+        rows = [packer(each) for each in like]
+        make = type(like)._make if hasattr(like, "_fields") else type(like)
+        return lambda leaves: make([row(leaves) for row in rows])
+    if tf.nest.is_nested(like):  # some other kind of container
+        count = len(tf.nest.flatten(like))
+        return lambda leaves: tf.nest.pack_sequence_as(like, list(itertools.islice(leaves, count)))
+    return next
 
 
 def _write(made: Any, path: Path) -> None:

@@ -261,7 +261,7 @@ class LaneProgram:
         )
 
     def _seat_lanes(self, carry: Carry, inputs: Inputs, fresh: tf.Tensor) -> Carry:
-        """Lanes that are `fresh` begin at their run's start."""
+        """Lanes that are `fresh` begin at their run's start; in lockstep all others are idle."""
         begin = inputs.begin
 
         def init(traced: Any, params: Nest) -> Nest:
@@ -275,6 +275,8 @@ class LaneProgram:
             best=tf.fill([self.lanes.count], tf.constant(np.inf, self.real)),
             live=tf.ones([self.lanes.count], tf.bool),
         )
+        if self.lockstep:  # to reset the idle ones too is one write for what would be a choice per field
+            return reset._replace(live=fresh)
         nests = {"params", "state", "previous", "tail_mean"}
         fields = {}
         for name, new, old in zip(Carry._fields, reset, carry, strict=True):

@@ -66,15 +66,15 @@ class Placement:
         """`fn(*args)` on the device, in the strategy's replica context; for a split batch, on the first
         device and in cross-replica context: programs enter the replicas themselves.
 
-        `strategy.run` gives every replica the same call at the same time. Replicas with lanes of their own
-        have nothing to wait for, so each enters its context by itself.
+        `strategy.run` gives every replica the same call at the same time, and has AutoGraph look at it.
+        Replicas with lanes of their own have nothing to wait for, so each enters its context by itself.
         """
         tf = tensorflow()
         if self.split == "batch":
             with tf.device(self.local[0]):
                 return fn(*args)
-        if self.name in ("default", "one_device"):
-            return self.strategy.run(fn, args=args)
+        if self.name == "default":  # its replica context is where every thread starts
+            return fn(*args)
         with tf.distribute.ReplicaContext(self.strategy, self.replica), tf.device(self.local[self.replica]):
             return fn(*args)
 

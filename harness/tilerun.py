@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -81,21 +82,27 @@ class TileRun:
 
     def _describe_cells(self) -> None:
         """Per-cell inputs as arrays: start, rate, hyperparameters, targets, divergence limit."""
-        seeds = sorted({c.seed for c in self.cells})
-        starts = [self.warm.start(s) for s in seeds]
-        row = {s: i for i, s in enumerate(seeds)}
-        self.starts = tf.nest.map_structure(lambda *leaves: tf.stack(leaves), *(p for p, _ in starts))
-        self.seed_row = np.array([row[c.seed] for c in self.cells], np.int32)
-        self.seed = np.array([c.seed for c in self.cells], np.int64)
-        self.rate = np.array([c.learning_rate for c in self.cells], np.float64)
-        count = len(self.program.optimizer.traced())
-        values = {id(o): o.traced() for o in {id(c.optimizer): c.optimizer for c in self.cells}.values()}
-        traced = [values[id(c.optimizer)] for c in self.cells]
-        self.traced = np.array(traced, np.float64).reshape(len(self.cells), count)
-        spaced = np.stack([self.warm.targets(s) for s in seeds], 1)
-        self.targets = spaced[:, self.seed_row]  # [LADDER, cells]
-        initial = np.array([v for _, v in starts])[self.seed_row]
-        self.limit = DIVERGENCE_FACTOR * np.maximum(1.0, np.abs(initial))
+        count = len(self.cells)
+
+        def column(name: str, dtype: type) -> np.ndarray:
+            return np.fromiter(map(attrgetter(name), self.cells), dtype, count)
+
+        self.seed, self.rate = column("seed", np.int64), column("learning_rate", np.float64)
+        seeds, self.seed_row = np.unique(self.seed, return_inverse=True)
+        starts = self.warm.starts(seeds.tolist())
+        self.starts = starts.params
+        self.traced = self._traced_columns()
+        self.targets = starts.targets[:, self.seed_row]  # [LADDER, cells]
+        self.limit = DIVERGENCE_FACTOR * np.maximum(1.0, np.abs(starts.values))[self.seed_row]
+
+    def _traced_columns(self) -> np.ndarray:
+        """[traced hyperparameters, cells] float64."""
+        optimizers = [cell.optimizer for cell in self.cells]
+        first = optimizers[0]
+        if all(each is first for each in optimizers):  # cells of one setting have one object
+            return np.repeat(np.array(first.traced(), np.float64)[:, None], len(optimizers), axis=1)
+        values = {id(each): each.traced() for each in {id(o): o for o in optimizers}.values()}
+        return np.array([values[id(each)] for each in optimizers], np.float64).reshape(len(optimizers), -1).T
 
     # -- the loop ----------------------------------------------------------------------------------
 
@@ -114,7 +121,8 @@ class TileRun:
             fresh = self.seats.fresh
             if fresh.any():
                 row = self.seed_row[np.maximum(self.seats.cell, 0)]
-                self.begin = tf.nest.map_structure(lambda leaf, row=row: tf.gather(leaf, row), self.starts)
+                begin = tf.nest.map_structure(lambda leaf, row=row: tf.constant(leaf[row]), self.starts)
+                self.begin = begin
                 self.was_step[fresh] = 0
                 self.live |= fresh
             inputs = self._inputs()
@@ -134,7 +142,7 @@ class TileRun:
             learning_rate=tf.constant(self.rate[cell]),
             traced=tuple(
                 tf.constant(column[0] if shared else column[cell])
-                for column, shared in zip(self.traced.T, self.program.shared, strict=True)
+                for column, shared in zip(self.traced, self.program.shared, strict=True)
             ),
             targets=tf.constant(self._device_targets(cell).astype(real)),
             limit=tf.constant(limit.astype(real)),

@@ -5,7 +5,6 @@ Arrays only, one entry per lane or per cell, so that the cost per cell stays in 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,10 +61,10 @@ class RecordPlan:
         return np.array(sorted(grid), np.int64)
 
 
-def units(cells: Sequence[Cell], lanes: Lanes, shared_batch: bool) -> list[list[int]]:
+def units(cells: Sequence[Cell], lanes: Lanes, shared_batch: bool) -> Sequence[Sequence[int]] | np.ndarray:
     """Cells that start together, as indices: one each, or up to `width` of one seed that share batches."""
     if not shared_batch:
-        return [[i] for i in range(len(cells))]
+        return np.arange(len(cells))[:, None]
     by_seed: dict[int, list[int]] = {}
     for i, cell in enumerate(cells):
         by_seed.setdefault(cell.seed, []).append(i)
@@ -82,8 +81,10 @@ class Seats:
         width: lanes of a place.
     """
 
-    def __init__(self, queue: Sequence[list[int]], places: int, width: int):
-        self.queue = deque(queue)
+    def __init__(self, queue: Sequence[Sequence[int]] | np.ndarray, places: int, width: int):
+        # A tile has thousands of units of one cell: they are taken all at once.
+        self.queue = np.asarray(queue).reshape(-1) if width == 1 else queue
+        self.taken = 0  # of the queue
         self.places, self.width = places, width
         self.cell = np.full(places * width, -1)  # index of the cell in each lane; -1: idle
         self.fresh = np.zeros(places * width, bool)
@@ -95,18 +96,16 @@ class Seats:
             wait: seat nobody until all places are idle.
         """
         self.fresh[:] = False
-        if not self.queue or (wait and (self.cell >= 0).any()):
+        if self.taken == len(self.queue) or (wait and (self.cell >= 0).any()):
             return
         idle = np.flatnonzero((self.cell.reshape(self.places, self.width) < 0).all(1))
-        if self.width == 1:  # all at once: a tile has thousands of units of one cell
-            taken = [self.queue.popleft()[0] for _ in range(min(len(idle), len(self.queue)))]
-            self.cell[idle[: len(taken)]] = taken
-            self.fresh[idle[: len(taken)]] = True
+        units = self.queue[self.taken : self.taken + len(idle)]
+        self.taken += len(units)
+        if self.width == 1:
+            self.cell[idle[: len(units)]] = units
+            self.fresh[idle[: len(units)]] = True
             return
-        for place in idle:
-            if not self.queue:
-                break
-            unit = self.queue.popleft()
+        for place, unit in zip(idle, units, strict=False):  # more places than units, at the end
             begin = place * self.width
             self.cell[begin : begin + len(unit)] = unit
             self.fresh[begin : begin + len(unit)] = True
@@ -116,7 +115,7 @@ class Seats:
 
     @property
     def busy(self) -> bool:
-        return bool(self.queue) or bool((self.cell >= 0).any())
+        return self.taken < len(self.queue) or bool((self.cell >= 0).any())
 
 
 @dataclass

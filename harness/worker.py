@@ -30,6 +30,23 @@ WARM_PROGRAMS = 32
 LONGEST = 300  # characters of a failed row's reason
 
 
+@dataclass(frozen=True)
+class Starts:
+    """Where the runs of some seeds start.
+
+    Args:
+        seeds: S of them.
+        params: initial parameters, arrays [S, ...].
+        values: of the target metric there, [S] float64.
+        targets: ladders, [LADDER, S] float64.
+    """
+
+    seeds: tuple[int, ...]
+    params: Any
+    values: np.ndarray
+    targets: np.ndarray
+
+
 @dataclass
 class Warm:
     """A compiled program and what belongs to it.
@@ -44,17 +61,23 @@ class Warm:
     evaluator: Evaluator | None
     note: str = ""
     seeds: dict[int, tuple[Any, float]] = field(default_factory=dict)  # shared by programs of a workload
-    ladders: dict[int, np.ndarray] = field(default_factory=dict)
+    last: Starts | None = None
 
-    def targets(self, seed: int) -> np.ndarray:
-        """The ladder of targets of a seed's runs, [LADDER] float64."""
-        if seed not in self.ladders:
+    def starts(self, seeds: Sequence[int]) -> Starts:
+        """Where the runs of these seeds start; the last answer is kept, for tiles often have the same."""
+        last = self.last  # other threads may replace it
+        if last is None or last.seeds != tuple(seeds):
+            found = [self._start(seed) for seed in seeds]
             program, optimum = self.compiled.program, self.compiled.workload.optimum
-            self.ladders[seed] = ladder(self.start(seed)[1], program.target, optimum)
-        return self.ladders[seed]
+            self.last = last = Starts(
+                seeds=tuple(seeds),
+                params=tf.nest.map_structure(lambda *leaves: np.stack(leaves), *(p for p, _ in found)),
+                values=np.array([value for _, value in found]),
+                targets=np.stack([ladder(value, program.target, optimum) for _, value in found], 1),
+            )
+        return last
 
-    def start(self, seed: int) -> tuple[Any, float]:
-        """Initial parameters of a seed, and the target metric there."""
+    def _start(self, seed: int) -> tuple[Any, float]:
         if seed not in self.seeds:
             workload = self.compiled.workload
             params = workload.init(seed)
@@ -64,7 +87,8 @@ class Warm:
                     value = workload.loss(params, workload.batch(seed, 0))
             else:
                 value = workload.monitor(params)[workload.target_metric]
-            self.seeds[seed] = params, float(value)
+            kept = tf.nest.map_structure(lambda leaf: tf.convert_to_tensor(leaf).numpy(), params)
+            self.seeds[seed] = kept, float(value)
         return self.seeds[seed]
 
 
