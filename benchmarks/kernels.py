@@ -52,10 +52,15 @@ def markdown(rows: Frame) -> str:
 
 
 def agreement(first: Frame, second: Frame) -> str:
-    """How far the medians of two runs lie apart."""
-    change = compare(first, second).table["change"].abs()
-    within = int((change <= 0.05).sum())
-    return f"Two runs: {within} of {len(change)} medians within 5 %, median distance {change.median():.1%}."
+    """How far the medians of two runs lie apart, in seconds and in copies."""
+    table = compare(first, second).table
+    apart = {"seconds": table["new_seconds"] / table["old_seconds"] - 1, "copies": table["change"]}
+    parts = [
+        f"in {unit} {int((change.abs() <= 0.05).sum())} of {len(change)} medians within 5 %, "
+        f"median distance {change.abs().median():.1%}"
+        for unit, change in apart.items()
+    ]
+    return f"Two runs: {'; '.join(parts)}."
 
 
 def main() -> None:
@@ -67,7 +72,10 @@ def main() -> None:
     print(markdown(rows))
     print(noisy(rows))
     if repeat:
-        print(agreement(rows, measured()))
+        again = measured()
+        print(markdown(again))
+        print(noisy(again))
+        print(agreement(rows, again))
 
 
 if __name__ == "__main__":

@@ -70,6 +70,8 @@ def choose(
             wanted = max(min(cells, 64), cells // 8)
         elif cells > SHARE_ABOVE:
             wanted = -(-cells // 4)  # some tiles for every worker, whatever their number
+        elif cells > cap:  # three tiles on two workers take as long as four that are smaller
+            wanted = -(-cells // (4 * -(-cells // (4 * cap))))
         return Lanes(1, min(cap, at_least(wanted)))
     width = min(cap, at_least(per_seed))
     most = max(1, min(NETWORK_LANES if network else FUNCTION_LANES, cap) // width)

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
+from ._roots import root
 from ._scalars import cast
 from ._tree import map_leaves, update_leaves
 from ._types import Scalar, Structure
@@ -44,7 +45,7 @@ class Adagrad:
 
             def rule(p, g, accumulator):
                 accumulator = accumulator + tf.square(g)
-                return p - alpha * g / tf.sqrt(accumulator + epsilon), {"accumulator": accumulator}
+                return p - alpha * g / root(accumulator + epsilon), {"accumulator": accumulator}
 
             return rule
 

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
+from ._roots import root
 from ._scalars import cast
 from ._tree import update_leaves, zeros_like
 from ._types import Scalar, Structure
@@ -58,7 +59,7 @@ class Rmsprop:
                 if self.centered:
                     a = rho * a + one_minus_rho * g
                     spread = tf.maximum(v - tf.square(a), 0)
-                step_taken = alpha * g / tf.sqrt(spread + epsilon)
+                step_taken = alpha * g / root(spread + epsilon)
                 if not without_momentum:
                     step_taken = mu * b + step_taken
                     b = tf.where(tf.equal(mu, 0), b, step_taken)

@@ -55,12 +55,13 @@ def shown_passes(passes: float | None) -> str:
 
 
 def noisy(frame: Frame) -> str:
-    """A sentence where the machine was too noisy to trust 5 %; else empty."""
-    known = frame["noise"].dropna() if "noise" in frame else pd.Series(dtype=float)
-    if known.empty or float(known.median()) <= QUIET:
+    """A sentence where the machine was too noisy to trust 5 %, of times or of shares; else empty."""
+    known = [frame[name].dropna().median() for name in ("noise", "copy_noise") if name in frame]
+    worst = max((float(value) for value in known if not math.isnan(value)), default=0.0)
+    if worst <= QUIET:
         return ""
     return (
-        f"This machine was noisy: half of the medians are uncertain by more than {known.median():.0%}. "
+        f"This machine was noisy: half of the medians are uncertain by more than {worst:.0%}. "
         "Stop what else runs on it, or read the order of the rows and not their digits."
     )
 
