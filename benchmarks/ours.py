@@ -84,8 +84,8 @@ class Ours:
         from harness.worker import Programs
 
         self.work = work
-        record = {"points": 10, "curves": False, "stability": False}
-        self.planned = Study(name="bench", record=record, **work.fields, **self.extra).plan()
+        fields = {"record": {"points": 10, "curves": False, "stability": False}, **work.fields, **self.extra}
+        self.planned = Study(name="bench", **fields).plan()
         self.programs = Programs(Placement("one_device", ["CPU:0"]))
         begin = time.perf_counter()
         for program in self.planned.programs.values():

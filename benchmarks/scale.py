@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STUDY = ROOT / "benchmarks" / "million.yaml"
 PROGRAMS = 100  # of the study: what a smaller grid is divided by
 WHOLE = 1_000_000
+POINTS = 50  # recorded, of a run
 NEEDED = 0.1  # of its budget, by the median cell
 
 
@@ -115,16 +116,18 @@ def exponents(frame: pd.DataFrame) -> dict[str, float]:
 def stopping(rounds: int) -> pd.DataFrame:
     """Rounds, in turns, of a grid that runs its whole budget and the same that stops at its target.
 
-    The budget is set from a first run, so that the median cell needs a tenth of it.
+    The budget is set from a first run, so that the median cell needs a tenth of it. Lanes are refilled at
+    recorded points, so there are as many as a study records by default.
     """
     work = Work(
-        "stop", "", "function", "quadratic", {"condition": 100}, "momentum", 5e-4, 2e-3, 64, 64, 5000, rounds
+        "stop", "", "function", "quadratic", {"dimension": 10}, "momentum", 5e-5, 2e-4, 64, 64, 50_000, 5
     )  # fmt: skip
-    pilot, _ = _seconds(work, 1)
+    record = {"points": POINTS, "curves": False, "stability": False}
+    pilot, _ = _seconds(work, 1, record=record)
     reached = np.concatenate([run.ledger.hits[-1] for run in pilot.runs]).astype(float)
     needed = np.where(reached < 0, np.inf, reached)
     work = replace(work, steps=max(50, round(float(np.median(needed)) / NEEDED)))
-    sides = {stop: _seconds(work, 0, stop=stop)[0] for stop in ("budget", "target")}
+    sides = {stop: _seconds(work, 0, stop=stop, record=record)[0] for stop in ("budget", "target")}
     rows = []
     for number in range(rounds):
         for stop, side in sides.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,7 @@ def work_table(rounds: pd.DataFrame, prepared: pd.DataFrame, bounds: pd.DataFram
     titles = prepared.drop_duplicates("work").set_index("work")["title"]
     compiled = prepared.set_index(["work", "side"])["compile_seconds"]
     typical = rounds.groupby(["work", "side"])[["seconds", "evaluate_seconds"]].median().sum(axis=1)
+    training = rounds[rounds["side"] == "optgrid"].groupby("work")["seconds"].median()
     lines = [
         "| work | cell-steps/s | JAX | Keras, a trial at a time | eager loop | of the bound "
         "| compile | JAX, compile included |",
@@ -69,6 +71,8 @@ def work_table(rounds: pd.DataFrame, prepared: pd.DataFrame, bounds: pd.DataFram
             known = (work, peer) in found.index
             row = found.loc[(work, peer)] if known else None
             text = "–" if row is None else times(row["ratio"]) + spread(row["low"], row["high"])
+            if peer == "jax":
+                text += _convolved(prepared, work, training.get(work, np.nan))
             cells.append(
                 f"**{text.partition(' (')[0]}** ({text.partition(' (')[2]}" if peer == "jax" else text
             )
@@ -80,6 +84,17 @@ def work_table(rounds: pd.DataFrame, prepared: pd.DataFrame, bounds: pd.DataFram
         cells.append(times(whole[1] / whole[0]))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _convolved(prepared: pd.DataFrame, work: str, ours: float) -> str:
+    """How many times faster than JAX where it convolves as libraries of layers do; empty for other works.
+
+    Args:
+        ours: seconds of this project's run.
+    """
+    tried = prepared[(prepared["work"] == work) & (prepared["side"] == "jax")]["tried"]
+    seconds = [s for text in tried for name, s in ast.literal_eval(text).items() if name.startswith("conv,")]
+    return f"; {times(min(seconds) / ours)} with `lax.conv`" if seconds else ""
 
 
 def shell_table(shell: pd.DataFrame) -> str:

@@ -67,7 +67,7 @@ def choose(
         cap = min(cap, FUNCTION_LANES)
         wanted = cells
         if stop_at_target:
-            wanted = max(min(cells, 64), cells // 8)
+            wanted = max(min(cells, 64), cells // 16)
         elif cells > SHARE_ABOVE:
             wanted = -(-cells // 4)  # some tiles for every worker, whatever their number
         elif cells > cap:  # three tiles on two workers take as long as four that are smaller

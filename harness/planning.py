@@ -213,10 +213,10 @@ def _lanes(group: Sequence[Cell], shape: Shape, lanes: int | None, memory_bytes:
 def _tiles(program: Program, cells: Sequence[Cell], shared_batch: bool, *, one_round: bool) -> list[Tile]:
     """Cuts cells into tiles of a few rounds of lanes; where batches are shared, seeds stay whole."""
     ordered = sorted(cells, key=lambda c: c.seed) if shared_batch else list(cells)
-    rounds = TILE_ROUNDS
-    if program.stop == "budget":  # a tile costs its commit, but every worker wants some
-        rounds = min(-(-TILE_CELLS // program.lanes.count), len(cells) // (4 * program.lanes.count))
-        rounds = 1 if shared_batch or one_round else max(1, rounds)
+    # A tile costs its commit, but every worker wants some.
+    rounds = max(1, min(TILE_ROUNDS, len(cells) // (4 * program.lanes.count)))
+    if program.stop == "budget":
+        rounds = 1 if shared_batch or one_round else min(rounds, -(-TILE_CELLS // program.lanes.count))
     size = max(1, program.lanes.count * rounds)
     if shared_batch:
         size = max(size, _whole_seeds(ordered, program.lanes) * rounds)

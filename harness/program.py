@@ -457,10 +457,11 @@ class LaneProgram:
             return seen((), moving)
         return segments.loop_once(beginning, seen, (nan, nan), moving, jit=self.jit)
 
-    def _advance_lanes(self, carry: Carry, inputs: Inputs, spans: Any, steps: Any) -> Any:
-        """`spans` × `steps` steps of every lane that may go (both scalars int32, traced).
+    def _advance_lanes(self, carry: Carry, inputs: Inputs, spans: Any, steps: Any, enough: Any) -> Any:
+        """`spans` × `steps` steps of every lane that may go (scalars int32, traced like the next).
 
-        Where runs begin, the first span is cut at the early steps that are recorded.
+        Where runs begin, the first span is cut at the early steps that are recorded. Where runs end at their
+        targets, it is over at the first recorded step at which no more than `enough` lanes are left.
 
         Returns:
             The carry; `points` [strides per call + 2, quantities, lanes], whose last row means nothing;
@@ -497,11 +498,20 @@ class LaneProgram:
             out = tf.TensorArray(self.real, size, element_shape=row, clear_after_read=False)
             return out.unstack(tf.zeros([size, *row], self.real))
 
+        def unfinished(j: Any, go: Any, fresh: Any, carry: Carry, *_: Any) -> tf.Tensor:
+            live = carry.live & go
+            more = (j < last) & tf.reduce_any(live)
+            if self.lockstep:
+                return more
+            span = j - pieces
+            on_point = (span > 0) & (span % rounds == 0)
+            return more & (~on_point | (tf.reduce_sum(tf.cast(live, tf.int32)) > enough))
+
         points = array(nowhere + 1 + len(self.plan.early), [3 + self.coordinates, self.lanes.count])
         trace = array(self._trace_rows, [self.lanes.count])
         last = tf.where(spans > 0, spans + pieces, 0)
         _, _, _, carry, _, points = tf.while_loop(
-            lambda j, go, fresh, c, *_: (j < last) & tf.reduce_any(c.live & go),
+            unfinished,
             outer,
             (tf.constant(0), inputs.go, fresh, carry, trace, points),
         )
@@ -553,11 +563,11 @@ class LaneProgram:
         """The carry with the runs of `inputs` begun in the lanes that are `fresh` (bool [lanes])."""
         return self._seat(carry, inputs, fresh)
 
-    def advance(self, carry: Carry, inputs: Inputs, spans: int, steps: int) -> Any:
+    def advance(self, carry: Carry, inputs: Inputs, spans: int, steps: int, enough: int = 0) -> Any:
         """One call of the compiled program; see `_advance_lanes`."""
         if self.loop is not None:
             return self.loop.advance(carry, inputs, spans, steps)
-        return self._advance(carry, inputs, tf.constant(spans), tf.constant(steps))
+        return self._advance(carry, inputs, tf.constant(spans), tf.constant(steps), tf.constant(enough))
 
     def step_given(self, carry: Carry, inputs: Inputs) -> tuple[Carry, tf.Tensor]:
         """One step of every lane from the loss and gradients in `inputs.given`, for a compiled function of

@@ -167,7 +167,7 @@ class TileRun:
         go, spans, steps = self._extent(self.plan.budget - self.was_step)
         inputs = inputs._replace(go=tf.constant(go))
         begin = time.perf_counter()
-        out = self.call(self.compiled.advance, carry, inputs, spans, steps)
+        out = self.call(self.compiled.advance, carry, inputs, spans, steps, self._enough(go))
         carry, points, early = out[0], out[1].numpy(), out[2].numpy()
         step = carry.step.numpy().astype(np.int64)
         live = carry.live.numpy()
@@ -198,6 +198,14 @@ class TileRun:
         # Where all stand at one step, the call that brings them to their budget also observes them there.
         last = self.compiled.ends_by_itself and strides * stride == least
         return self.live.copy(), strides * self.plan.rounds + last, span
+
+    def _enough(self, go: np.ndarray) -> int:
+        """With how many lanes still going a call is over: a quarter where others wait for their places.
+
+        A compromise: a call costs as much as hundreds of steps, and lanes that are done wait for its end.
+        """
+        refills = self.seats.waiting and self.seats.width == 1 and not self.compiled.lockstep
+        return int(go.sum()) // 4 if refills else 0
 
     def _record(self, go: np.ndarray, live: np.ndarray, step: np.ndarray, points: Any, early: Any) -> None:
         """Keeps the points that a lane observed: up to its step, which is observed only where it ended."""

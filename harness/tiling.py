@@ -96,7 +96,7 @@ class Seats:
             wait: seat nobody until all places are idle.
         """
         self.fresh[:] = False
-        if self.taken == len(self.queue) or (wait and (self.cell >= 0).any()):
+        if not self.waiting or (wait and (self.cell >= 0).any()):
             return
         idle = np.flatnonzero((self.cell.reshape(self.places, self.width) < 0).all(1))
         units = self.queue[self.taken : self.taken + len(idle)]
@@ -114,8 +114,13 @@ class Seats:
         self.cell[lanes] = -1
 
     @property
+    def waiting(self) -> bool:
+        """Whether there are units without a place."""
+        return self.taken < len(self.queue)
+
+    @property
     def busy(self) -> bool:
-        return self.taken < len(self.queue) or bool((self.cell >= 0).any())
+        return self.waiting or bool((self.cell >= 0).any())
 
 
 @dataclass

@@ -36,8 +36,9 @@ def test_two_digits(value, text):
 def measured(tmp_path):
     """A results folder as a run leaves it."""
     rounds().to_parquet(tmp_path / "rounds.parquet")
-    sides = [("w", "A work", "optgrid", 1.0), ("w", "A work", "jax", 2.0)]
-    prepared = pd.DataFrame(sides, columns=["work", "title", "side", "compile_seconds"])
+    tried = "{'patches, unroll 1': 0.5, 'conv, unroll 1': 9.0, 'conv, unroll 2': 8.0}"
+    sides = [("w", "A work", "optgrid", 1.0, "{}"), ("w", "A work", "jax", 2.0, tried)]
+    prepared = pd.DataFrame(sides, columns=["work", "title", "side", "compile_seconds", "tried"])
     prepared.to_parquet(tmp_path / "prepared.parquet")
     bounds = pd.DataFrame({"work": ["w"], "bound": ["sgemm peak"], "share": [0.5]})
     bounds.to_parquet(tmp_path / "bounds.parquet")
@@ -53,7 +54,10 @@ def measured(tmp_path):
 
 def test_the_page_holds_what_was_measured(measured):
     text = page(measured)
-    assert "| A work | 3e+03 | **3.0 ×** (2.5 to 3.5) | – | – | 50% of sgemm peak |" in text
+    assert (
+        "| A work | 3e+03 | **3.0 ×** (2.5 to 3.5); 8.0 × with `lax.conv` | – | – | 50% of sgemm peak |"
+        in text
+    )
     assert "| 1.0 s, JAX 2.0 s | 1.0 × |" in text
     assert "| Ray Tune (measured on 18 trials and scaled) | 500 | 50 × |" in text
 
