@@ -92,7 +92,7 @@ def growth(rounds: int) -> pd.DataFrame:
     for factor in (1, 2, 4, 8):
         cells = replace(base, seeds=64 * factor)
         cases.append(("cells", cells.cells, cells, {"lanes": 1024}))
-        steps = replace(base, steps=2000 * factor)
+        steps = replace(base, steps=10_000 * factor)  # beside which a tile costs the host nothing
         cases.append(("steps", steps.steps, steps, {"lanes": 1024}))
         lanes = 512 * factor  # a tile of so many lanes on each core
         tiles = replace(base, points=16, seeds=cores * lanes // 16, steps=4000)
