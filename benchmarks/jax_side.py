@@ -214,12 +214,17 @@ class Jax:
             arguments = (inputs.starts, rates, inputs.rows)
             split = (PartitionSpec("core"), PartitionSpec(), PartitionSpec(None, "core"))
         tried: dict[str, tuple[float, float, Any, Any]] = {}
-        fastest = float("inf")
+        fastest, lost = float("inf"), set[str]()
         for name, fn in variants(work, inputs).items():
+            way = name.partition(",")[0]
+            if way in lost:
+                continue
             for devices in sorted({1, len(jax.devices())}):
                 label = f"{name}, {devices} device{'s' if devices > 1 else ''}"
                 tried[label] = self._try(fn, devices, arguments, split, fastest)
                 fastest = min(fastest, tried[label][1])
+            if min(each[1] for label, each in tried.items() if label.startswith(name)) > FAR * fastest:
+                lost.add(way)  # unrolling will not win it back
         best = min(tried, key=lambda label: tried[label][1])
         seconds, _, self.program, self.arguments = tried[best]
         return Prepared(seconds, best, {label: each[1] for label, each in tried.items()})

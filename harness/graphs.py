@@ -131,7 +131,7 @@ def packer(like: Nest) -> Callable[[Iterator[Any]], Nest]:
         return pack_dict
     if type(like) in (tuple, list) or (isinstance(like, tuple) and hasattr(like, "_fields")):
         rows = [packer(each) for each in like]
-        make = type(like)._make if hasattr(like, "_fields") else type(like)
+        make = getattr(like, "_make", type(like))  # a named tuple's
         return lambda leaves: make([row(leaves) for row in rows])
     if tf.nest.is_nested(like):  # some other kind of container
         count = len(tf.nest.flatten(like))

@@ -74,8 +74,8 @@ class TileRun:
         self.by_metric = self.workload.target_metric != "loss"
         self.ledger = tiling.Ledger.empty(n, LADDER)
         names = ["loss", "gradient_norm", "update_norm", "x", "y"][: 3 + compiled.coordinates]
-        monitored = sorted(self.workload.monitor(compiled.start)) if compiled.monitored else []
-        self.record = tiling.Curves(n, self.plan.steps(), names, monitored) if self.curves else None
+        steps = self.plan.steps()
+        self.record = tiling.Curves(n, steps, names, compiled.metrics) if self.curves else None
         self._describe_cells()
         self.was_step = np.zeros(lanes.count, np.int64)
         self.live = np.zeros(lanes.count, bool)
