@@ -17,10 +17,15 @@ WORKING_SET_BYTES = 2**20
 # More lanes than fit a small loop are slower by 1.7 (Adam on 2 coordinates, stability summed: 512 against
 # 1,024 lanes) to 2.5 times (10 coordinates: 128 against 1,024).
 FUNCTION_LANES = 4096
-# Networks: a call costs about 2 ms beside its steps, which more seeds per call share, and all rates of a seed
-# in one program make the first layer one large product (16 against 6 lanes of 64-256-256-10: 1.25 times).
-NETWORK_BYTES = 64 * 2**20
-NETWORK_LANES = 64
+# Networks: a call costs about 2 ms beside its steps, which more lanes share, and all rates of a seed in one
+# program make the first layer one large product; but lanes that no longer fit the second-level cache together
+# cost more than that gives. Milliseconds of a benchmark's grid on two cores, by lanes:
+#   64-256-256-10, 3.2 MB a lane: 2,750 with 1, 2,410 with 2, 2,530 with 4, 2,810 with 8, 2,910 with 16
+#   64-128-128-10, 1.2 MB: 1,640 with 2, 1,250 with 4, 1,170 with 8, 1,215 with 16, 1,530 with 48
+#   CNN on 8 x 8, 1.1 MB: 1,105 with 2, 755 with 4, 680 with 8, 725 with 16, 1,500 with 32
+#   64-32-10, 0.1 MB: 400 with 16, 365 with 32, 386 with 64
+NETWORK_BYTES = 9 * 2**20
+NETWORK_LANES = 32
 SHARE_ABOVE = 2048
 
 

@@ -12,6 +12,7 @@ from harness.types import Cell, Lanes, Program, Tile, digest
 
 # Cells of a tile: enough calls to make a commit cheap, few enough for progress and for spreading.
 TILE_ROUNDS = 16
+TILE_LEAST = 16  # of networks too large for all rates of a seed to ride together
 TILE_CELLS = 1024  # of functions: fewer where a worker would have none
 
 # A network is evaluated at each recorded point, which costs as much as two or three steps.
@@ -80,7 +81,8 @@ def measure(cell: Cell, stability: bool) -> Shape:
     network = lift.is_network(params)
     batch = workload.batch(0, 0)
     if network:
-        total += 2 * _activation_bytes(tf, workload, params, batch)  # forward, and backward
+        # Forward and backward each make about as much; half of both is there at once.
+        total += _activation_bytes(tf, workload, params, batch)
     return Shape(
         total,
         batch is not None,
@@ -219,13 +221,16 @@ def _tiles(program: Program, cells: Sequence[Cell], shared_batch: bool, *, one_r
         rounds = 1 if shared_batch or one_round else min(rounds, -(-TILE_CELLS // program.lanes.count))
     size = max(1, program.lanes.count * rounds)
     if shared_batch:
-        size = max(size, _whole_seeds(ordered, program.lanes) * rounds)
+        size = max(size, _whole_seeds(ordered, program.lanes, one_round=one_round) * rounds)
     return [Tile(program, tuple(ordered[i : i + size])) for i in range(0, len(ordered), size)]
 
 
-def _whole_seeds(cells: Sequence[Cell], lanes: Lanes) -> int:
-    """Cells of as many whole seeds as there are groups, so that no tile cuts a seed's rates apart."""
+def _whole_seeds(cells: Sequence[Cell], lanes: Lanes, *, one_round: bool) -> int:
+    """Cells of as many whole seeds as there are groups, so that no tile cuts a seed's rates apart; of a seed
+    with more rates than lanes, a few rounds of them."""
     if not cells:
         return 1
     per_seed = max(1, round(len(cells) / len({c.seed for c in cells})))
-    return per_seed * lanes.groups if per_seed <= lanes.width else lanes.count
+    if per_seed <= lanes.width:
+        return per_seed * lanes.groups
+    return lanes.count if one_round else lanes.count * max(1, min(per_seed, TILE_LEAST) // lanes.count)
