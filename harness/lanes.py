@@ -23,9 +23,9 @@ FUNCTION_LANES = 4096
 #   64-256-256-10, 3.2 MB a lane: 2,750 with 1, 2,410 with 2, 2,530 with 4, 2,810 with 8, 2,910 with 16
 #   64-128-128-10, 1.2 MB: 1,640 with 2, 1,250 with 4, 1,170 with 8, 1,215 with 16, 1,530 with 48
 #   CNN on 8 x 8, 1.1 MB: 1,105 with 2, 755 with 4, 680 with 8, 725 with 16, 1,500 with 32
-#   64-32-10, 0.1 MB: 400 with 16, 365 with 32, 386 with 64
+#   64-32-10, 0.1 MB: 400 with 16, 365 to 400 with 32, 386 to 400 with 64
 NETWORK_BYTES = 9 * 2**20
-NETWORK_LANES = 32
+NETWORK_LANES = 64
 SHARE_ABOVE = 2048
 
 
