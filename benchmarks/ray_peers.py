@@ -142,7 +142,8 @@ def tune(cells: int, out: Path) -> None:
         def load_checkpoint(self, checkpoint: Any) -> None:
             pass
 
-    # An axis each: Tune copies the whole space for every trial, and one list of all cells took it an hour.
+    # An axis each: Tune copies the whole space for every trial, and with one list of all cells it made trials
+    # for minutes before the first one ran.
     axes = dict(zip(AXES, (list(OPTIMIZERS), RATES, list(range(_seeds(cells)))), strict=True))
     tuner = rt.Tuner(
         Trial,

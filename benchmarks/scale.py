@@ -30,7 +30,6 @@ ROOT = Path(__file__).resolve().parents[1]
 STUDY = ROOT / "benchmarks" / "million.yaml"
 PROGRAMS = 100  # of the study: what a smaller grid is divided by
 WHOLE = 1_000_000
-POINTS = 50  # recorded, of a run
 NEEDED = 0.1  # of its budget, by the median cell
 
 
@@ -92,7 +91,7 @@ def growth(rounds: int) -> pd.DataFrame:
     for factor in (1, 2, 4, 8):
         cells = replace(base, seeds=64 * factor)
         cases.append(("cells", cells.cells, cells, {"lanes": 1024}))
-        steps = replace(base, steps=10_000 * factor)  # beside which a tile costs the host nothing
+        steps = replace(base, steps=10_000 * factor)  # enough for the host to be a small part
         cases.append(("steps", steps.steps, steps, {"lanes": 1024}))
         lanes = 512 * factor  # a tile of so many lanes on each core
         tiles = replace(base, points=16, seeds=cores * lanes // 16, steps=4000)
@@ -117,12 +116,13 @@ def stopping(rounds: int) -> pd.DataFrame:
     """Rounds, in turns, of a grid that runs its whole budget and the same that stops at its target.
 
     The budget is set from a first run, so that the median cell needs a tenth of it. Lanes are refilled at
-    recorded points, so there are as many as a study records by default.
+    recorded points, of which there are as many as a study has by default.
     """
     work = Work(
-        "stop", "", "function", "quadratic", {"dimension": 10}, "momentum", 5e-5, 2e-4, 64, 64, 50_000, 5
+        "stop", "", "function", "quadratic", {"dimension": 10}, "momentum",
+        5e-5, 2e-4, 64, 64, 50_000, rounds,
     )  # fmt: skip
-    record = {"points": POINTS, "curves": False, "stability": False}
+    record = {"curves": False, "stability": False}
     pilot, _ = _seconds(work, 1, record=record)
     reached = np.concatenate([run.ledger.hits[-1] for run in pilot.runs]).astype(float)
     needed = np.where(reached < 0, np.inf, reached)

@@ -125,7 +125,6 @@ class LaneProgram:
         self.apart = len(leaves) == 1 and leaves[0].shape.rank == 1 and leaves[0].shape[0] <= APART
         self.size = sum(leaf.shape.num_elements() for leaf in leaves)
         self.metrics = sorted(workload.monitor(self.start))  # asked for once: it looks at whole data sets
-        self.monitored = bool(self.metrics)
         self.identity_view = self.start is build_optimizer(None).eval_params(self.start, self.state)
         self.compile_seconds = 0.0
         self.traces = 0
@@ -526,6 +525,11 @@ class LaneProgram:
         if self.trailing:
             return self.plan.span
         return max(self.plan.span, -(-SMALL_LOOP_BYTES // (self.lanes.count * self.real.size)))
+
+    @property
+    def monitored(self) -> bool:
+        """Whether the host evaluates the lanes at every recorded point."""
+        return bool(self.metrics)
 
     @property
     def ends_by_itself(self) -> bool:

@@ -97,12 +97,10 @@ class TileRun:
 
     def _traced_columns(self) -> np.ndarray:
         """[traced hyperparameters, cells] float64."""
-        optimizers = [cell.optimizer for cell in self.cells]
-        first = optimizers[0]
-        if all(each is first for each in optimizers):  # cells of one setting have one object
-            return np.repeat(np.array(first.traced(), np.float64)[:, None], len(optimizers), axis=1)
-        values = {id(each): each.traced() for each in {id(o): o for o in optimizers}.values()}
-        return np.array([values[id(each)] for each in optimizers], np.float64).reshape(len(optimizers), -1).T
+        optimizers = [cell.optimizer for cell in self.cells]  # cells of one setting have one object
+        values = {key: each.traced() for key, each in {id(o): o for o in optimizers}.items()}
+        rows = np.array([values[id(each)] for each in optimizers], np.float64)
+        return rows.reshape(len(optimizers), len(self.program.optimizer.traced())).T  # there may be none
 
     # -- the loop ----------------------------------------------------------------------------------
 
@@ -121,8 +119,8 @@ class TileRun:
             fresh = self.seats.fresh
             if fresh.any():
                 row = self.seed_row[np.maximum(self.seats.cell, 0)]
-                begin = tf.nest.map_structure(lambda leaf, row=row: tf.constant(leaf[row]), self.starts)
-                self.begin = begin
+                begins = tf.nest.map_structure(lambda leaf, row=row: leaf[row], self.starts)
+                self.begin = tf.nest.map_structure(tf.constant, begins)
                 self.was_step[fresh] = 0
                 self.live |= fresh
             inputs = self._inputs()

@@ -80,7 +80,7 @@ def start(prepared: Prepared, pace: Pace) -> Timed:
 
 
 def renew(timed: Timed, prepared: Prepared) -> None:
-    """Goes on with the same program over other memory: where a buffer lies is a tenth of its time."""
+    """Goes on with the same program over other memory: where a buffer lies decides a tenth of its time."""
     timed.prepared = prepared
     for _ in range(2):
         _seconds(prepared, 1)

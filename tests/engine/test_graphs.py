@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from harness import Study, graphs
+from harness.runtime import tensorflow
 from harness.strategies import Placement
 from harness.tilerun import TileRun
 from harness.worker import Programs
 from tests.engine import plugins
+
+tf = tensorflow()
 
 FIELDS: dict[str, Any] = {
     "workloads": ["rosenbrock(steps=30)", "digits_mlp(hidden=[4], steps=6)"],
@@ -74,3 +78,24 @@ def test_plug_ins_are_traced_anew(cache: Path) -> None:
     assert set(run(own)[0]) == {1}
     assert set(run(own)[0]) == {1}
     assert not cache.exists()
+
+
+class Pair(NamedTuple):
+    left: Any
+    right: Any
+
+
+@pytest.mark.parametrize(
+    "like",
+    [
+        0,
+        (),
+        {"b": 0, "a": [0, (0, 0)]},
+        Pair({"z": 0, "y": 0}, ()),
+        [Pair(0, {"k": (0,)}), OrderedDict(b=0, a=0)],
+    ],
+)
+def test_packing_is_that_of_nest(like: Any) -> None:
+    leaves = list(range(10, 10 + len(tf.nest.flatten(like))))
+    made, wanted = graphs.packer(like)(iter(leaves)), tf.nest.pack_sequence_as(like, leaves)
+    assert made == wanted and type(made) is type(wanted)

@@ -143,3 +143,13 @@ def test_plan_needs_no_components_in_common() -> None:
     study = Study(name="other", **GRID)
     planned = plan(study.grid, points=10, stability=False, lanes=None, known={}, memory_bytes=10**9)
     assert all(not p.stability for p in planned.programs.values())
+
+
+def test_cells_beyond_the_cap_make_tiles_in_fours() -> None:
+    """Three tiles would leave one of two workers idle for a third of the time."""
+    for cells in (400, 1024, 1500, 2048):
+        chosen = lanes.choose(
+            cells=cells, per_seed=32, seeds=32, lane_bytes=2600, shared_batch=False, network=False,
+            stop_at_target=False, memory_bytes=2**34,
+        )  # fmt: skip
+        assert -(-cells // chosen.count) % 4 == 0, (cells, chosen)

@@ -310,3 +310,8 @@ def test_a_plugin_in_a_transform_is_named_by_its_path():
     (component,) = parse_optimizer("clip_by_norm(one_pass.py:Planted, max_norm=2.0)", PLUGINS)
     (again,) = parse_optimizer(expression(component))
     assert again == component
+
+
+@pytest.mark.parametrize(("size", "numbers"), [(1, 1), (4 * 100, 100), (4 * 40_000_001, 39_997_440)])
+def test_the_copy_has_whole_blocks(size, numbers):
+    assert measure.copy_bytes(size) == 2 * 4 * numbers
