@@ -51,11 +51,13 @@ class Evaluator:
         )
         names = list(one(tf.nest.map_structure(lambda leaf: leaf[0], params)))
         spec = {k: tf.TensorSpec([self.at_once], tf.float64) for k in names}
-        values = tf.map_fn(
-            lambda few: lift.map_lanes(one, [few]) if self.at_once > 1 else _alone(one, few),
-            split,
-            fn_output_signature=spec,
-        )
+
+        def some(i: tf.Tensor) -> dict[str, Any]:
+            at = lift.in_kernels(i)
+            few = tf.nest.map_structure(lambda leaf: tf.gather(leaf, at), split)
+            return lift.map_lanes(one, [few]) if self.at_once > 1 else _alone(one, few)
+
+        values = tf.map_fn(some, tf.range(rounds), fn_output_signature=spec)
         return {k: tf.reshape(v, [self.lanes]) for k, v in values.items()}
 
     def compile(self, params: Nest) -> None:

@@ -6,7 +6,6 @@ and kept in `study.json`. It never depends on the number of workers.
 
 from __future__ import annotations
 
-from harness.runtime import SMALL_LOOP_BYTES
 from harness.types import Lanes
 
 LADDER = tuple(sorted({2**k for k in range(15)} | {3 * 2**k for k in range(13)}))
@@ -14,8 +13,9 @@ LADDER = tuple(sorted({2**k for k in range(15)} | {3 * 2**k for k in range(13)})
 # Measured on Adam × Rosenbrock: 4,096 lanes of about 200 bytes run 1.7 times faster than 16,384, whose
 # working set no longer fits the second-level cache.
 WORKING_SET_BYTES = 2**20
-# More lanes than fit a small loop are slower by 1.7 (Adam on 2 coordinates, stability summed: 512 against
-# 1,024 lanes) to 2.5 times (10 coordinates: 128 against 1,024).
+# What a step of all lanes of a point reads and writes: more are slower by 1.7 (Adam on 2 coordinates, with
+# stability: 512 against 1,024 lanes) to 2.5 times (10 coordinates: 128 against 1,024).
+LOOP_BYTES = 400_000
 FUNCTION_LANES = 4096
 # Networks: a call costs about 2 ms beside its steps, which more lanes share, and all rates of a seed in one
 # program make the first layer one large product; but lanes that no longer fit the second-level cache together
@@ -58,7 +58,7 @@ def choose(
         per_seed: cells that share one seed, hence their batches.
         seeds: seeds of the study.
         lane_bytes: working set of one run, in bytes.
-        loop_bytes: what a step of one run reads and writes, where small loops become one function; or 0.
+        loop_bytes: what a step of one run reads and writes, where loops become one function; or 0.
         shared_batch: the workload draws batches, which the runs of a seed share.
         network: parameters are matrices.
         stop_at_target: runs end at their target, so that lanes are refilled from a queue.
@@ -67,7 +67,7 @@ def choose(
     budget = min(NETWORK_BYTES if network else WORKING_SET_BYTES, memory_bytes // 4)
     cap = at_most(max(1, budget // max(1, lane_bytes)))
     if loop_bytes:
-        cap = min(cap, at_most(SMALL_LOOP_BYTES // loop_bytes))
+        cap = min(cap, at_most(LOOP_BYTES // loop_bytes))
     if not shared_batch:
         cap = min(cap, FUNCTION_LANES)
         wanted = cells

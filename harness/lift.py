@@ -107,6 +107,16 @@ def materialize(nest: Nest) -> Nest:
     return tf.nest.pack_sequence_as(nest, optimization_barrier(*leaves))
 
 
+def in_kernels(i: tf.Tensor) -> tf.Tensor:
+    """The index of a loop's round, 0 or more, through an operation that keeps XLA from making one function of
+    the loop: it would compile matrix products as plain loops there, 12 to 30 times slower.
+
+    XLA's CPU backend can do that to every loop that it takes for small and in which nothing is sorted (its
+    `SmallWhileLoopHoistingPass`).
+    """
+    return tf.sort(tf.stack([i, -1]))[1]
+
+
 def map_lanes(fn: Callable[..., Nest], args: Sequence[Nest]) -> Nest:
     """`fn` for every lane at once; every leaf of `args` and of the result is [lanes, ...].
 

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from harness import lift, segments
 from harness.graphs import Graph, Place
-from harness.runtime import SMALL_LOOP_BYTES, xla_has_started
+from harness.runtime import xla_has_started
 from harness.segments import LADDER, Carry, Moving
 from harness.tiling import RecordPlan
 from harness.types import Lanes, Program
@@ -336,8 +336,21 @@ class LaneProgram:
             params, state = self.lifted(lambda *lane: move(*lane, step), args)
         return lift.store(params, self.trailing), lift.store(state, self.trailing)
 
+    def _traced_once(self) -> Callable[[Moving, tf.Tensor, Inputs], tuple[tf.Tensor, tf.Tensor, Nest]]:
+        """`_observe` as a function of its own, which is traced where it is first called and called again
+        wherever else: a fifth of the time that tracing a point's program takes."""
+        look = tf.function(self._observe, autograph=False)
+
+        def observe(moving: Moving, steps: tf.Tensor, inputs: Inputs) -> tuple[tf.Tensor, tf.Tensor, Nest]:
+            # Only what it reads, or other shapes of the rest would have it traced again.
+            using = moving._replace(going=(), last_miss=(), stability=())
+            return look(using, steps, inputs)
+
+        return observe
+
     def _advance_step(
         self,
+        observe: Callable[[Moving, tf.Tensor, Inputs], tuple[tf.Tensor, tf.Tensor, Nest]],
         moving: Moving,
         trace: tf.TensorArray,
         i: tf.Tensor,
@@ -348,6 +361,7 @@ class LaneProgram:
         """One step of every lane.
 
         Args:
+            observe: `_observe`, or what does the same.
             i: the trace's row for it.
             step: updates done, a scalar or [lanes].
             groups: the same for each group, [groups].
@@ -356,7 +370,7 @@ class LaneProgram:
             What moves; the trace, with the value of the lanes that were going and are fine, else infinity;
             the loss and the gradients.
         """
-        loss, value, gradients = self._observe(moving, groups, inputs)
+        loss, value, gradients = observe(moving, groups, inputs)
         fine = moving.going & tf.math.is_finite(loss) & (value <= inputs.limit)
         trace = trace.write(i, tf.where(fine, value, tf.constant(np.inf, self.real)))
         # Read back, so that XLA has it in memory: it would compute the loss again for all that is masked by
@@ -397,6 +411,9 @@ class LaneProgram:
             count = tf.minimum(count, self.program.budget - base + 1)  # at the budget, one observation
         first = acting & (begin == 0) & (count > 0)
         beginning = tf.reduce_any(first)
+        # A point is looked at once more before its loop, which costs less than to ask at every step of it.
+        ahead = not (self.network or inputs.given)
+        observe = self._traced_once() if ahead else self._observe
         nan = tf.fill([self.lanes.count], tf.constant(np.nan, self.real))
 
         # Squares in the loop: where both branches are computed, a root would be taken at every step.
@@ -413,19 +430,21 @@ class LaneProgram:
         def step(i: Any, moving: Moving, trace: Any, loss: Any, slope: Any, move: Any) -> Any:
             if self.program.curves:
                 move = segments.when(i == 1, square_of_move, move, (moving.params, moving.going), lanes=self)
-            out = self._advance_step(moving, trace, i, base + i, groups + i, inputs)
+            out = self._advance_step(observe, moving, trace, i, base + i, groups + i, inputs)
             moving, trace, now, gradients = out
 
             if not ahead:
                 at_start = (i == 0) if self.program.curves else (i == 0) & beginning
                 loss, slope = segments.when(at_start, seen, (loss, slope), (now, gradients), lanes=self)
+            i = i if self.trailing else lift.in_kernels(i)
             return i + 1, moving, trace, loss, slope, move
 
         stability = segments.stability_of(carry)
         moving = Moving(carry.params, carry.state, acting, carry.last_miss, stability)
-        # A point is looked at once more before its loop, which costs less than to ask at every step of it.
-        ahead = not (self.network or inputs.given)
-        loss, slope = self._look_ahead(moving, groups, inputs, beginning, nan) if ahead else (nan, nan)
+        if ahead:
+            loss, slope = self._look_ahead(observe, moving, groups, inputs, beginning, nan)
+        else:
+            loss = slope = nan
         state = (tf.constant(0), moving, trace, loss, slope, nan)
         _, moving, trace, loss, slope, move = tf.while_loop(lambda i, *_: i < count, step, state)
         if self.program.curves:
@@ -434,9 +453,7 @@ class LaneProgram:
         points = [loss, slope, move]
         if self.coordinates:
             points += [tf.cast(c, self.real) for c in tf.unstack(tf.nest.flatten(carry.params)[0])]
-        after = segments.absorb(
-            carry, moving, acting, trace.stack()[: self.plan.span], count, inputs.targets, self
-        )
+        after = segments.absorb(carry, moving, acting, trace.stack(), count, inputs.targets, self)
         after = after._replace(
             initial_loss=tf.where(first, loss, carry.initial_loss),
             initial_gradient=tf.where(first, slope, carry.initial_gradient),
@@ -444,13 +461,19 @@ class LaneProgram:
         return after, trace, tf.stack(points)
 
     def _look_ahead(
-        self, moving: Moving, groups: tf.Tensor, inputs: Inputs, beginning: tf.Tensor, nan: tf.Tensor
+        self,
+        observe: Callable[[Moving, tf.Tensor, Inputs], tuple[tf.Tensor, tf.Tensor, Nest]],
+        moving: Moving,
+        groups: tf.Tensor,
+        inputs: Inputs,
+        beginning: tf.Tensor,
+        nan: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Loss and squared gradient norm where the lanes stand: where nothing is recorded, at a run's
         beginning only."""
 
         def seen(_: Nest, using: Nest) -> Nest:
-            loss, _, gradients = self._observe(using, groups, inputs)
+            loss, _, gradients = observe(using, groups, inputs)
             return loss, lift.dot(gradients, gradients, self.trailing, self.real)
 
         if self.program.curves:
@@ -508,7 +531,7 @@ class LaneProgram:
             return more & (~on_point | (tf.reduce_sum(tf.cast(live, tf.int32)) > enough))
 
         points = array(nowhere + 1 + len(self.plan.early), [3 + self.coordinates, self.lanes.count])
-        trace = array(self._trace_rows, [self.lanes.count])
+        trace = array(self.plan.span, [self.lanes.count])
         last = tf.where(spans > 0, spans + pieces, 0)
         _, _, _, carry, _, points = tf.while_loop(
             unfinished,
@@ -517,14 +540,6 @@ class LaneProgram:
         )
         recorded = points.stack()
         return carry, recorded[: nowhere + 1], recorded[nowhere + 1 :], *self.distances(carry, inputs)
-
-    @property
-    def _trace_rows(self) -> int:
-        """A span of steps. For networks more, of no other use than to keep their loops out of XLA's small
-        ones, in which matrix products are plain loops (measured: 12 times slower)."""
-        if self.trailing:
-            return self.plan.span
-        return max(self.plan.span, -(-SMALL_LOOP_BYTES // (self.lanes.count * self.real.size)))
 
     @property
     def monitored(self) -> bool:

@@ -13,6 +13,7 @@ import json
 import os
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -340,22 +341,27 @@ class Store:
         if columns is not None:
             schema = pa.schema([schema.field(c) for c in columns], metadata=schema.metadata)
         tables, problems = [], []
-        for path in self.files(folder):
+
+        def rows_of(path: str) -> pa.Table | Exception:
             try:
                 table = _read_file(filesystem, path, columns, folder)
-                if wanted is not None:  # file by file, so that what is not wanted is never held together
-                    table = table.filter(
-                        pc.call_function(
-                            "is_in", [table.column(ROW_KEYS[folder])], pc.SetLookupOptions(wanted)
-                        )
-                    )
-                tables.append(table)
-            except FileNotFoundError as error:
-                if gone_is_an_error:
-                    raise
-                problems.append(f"{folder}/{posixpath.basename(path)} was left out: {error}.")
+                if wanted is None:
+                    return table
+                # File by file, so that what is not wanted is never held together.
+                key = table.column(ROW_KEYS[folder])
+                return table.filter(pc.call_function("is_in", [key], pc.SetLookupOptions(wanted)))
             except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, KeyError, ValueError) as error:
-                reason = str(error).splitlines()[0].rstrip(".")
+                return error
+
+        paths = self.files(folder)
+        with ThreadPoolExecutor() as readers:
+            for path, found in zip(paths, readers.map(rows_of, paths), strict=True):
+                if isinstance(found, pa.Table):
+                    tables.append(found)
+                    continue
+                if isinstance(found, FileNotFoundError) and gone_is_an_error:
+                    raise found
+                reason = str(found).splitlines()[0].rstrip(".")
                 problems.append(f"{folder}/{posixpath.basename(path)} was left out: {reason}.")
         if not tables:
             return schema.empty_table(), problems
@@ -374,19 +380,21 @@ def _sync(path: str) -> None:
 
 
 def _read_file(filesystem: pafs.FileSystem, path: str, columns: list[str] | None, folder: str) -> pa.Table:
-    # One thread: many small files, whose reading is dominated by opening them.
+    # One thread each: many small files, whose reading is dominated by opening them.
     with filesystem.open_input_file(path) as source:
         file = pq.ParquetFile(source)
-        found = (file.schema_arrow.metadata or {}).get(_VERSION_KEY)
+        schema = file.schema_arrow  # made anew at every look
+        found = (schema.metadata or {}).get(_VERSION_KEY)
         if found is None:
             raise ValueError("not written by OptGrid")
         if found != _METADATA[_VERSION_KEY]:
             raise ValueError(f"results schema {found.decode()}, expected {SCHEMA_VERSION}")
         expected = SCHEMAS[folder]
-        missing = [n for n in expected.names if n not in file.schema_arrow.names]
+        names = set(schema.names)
+        missing = [n for n in expected.names if n not in names]
         if not set(missing) <= ADDED.get(folder, frozenset()):
             raise ValueError(f"lacks the columns {', '.join(missing)}")
-        there = [n for n in columns or file.schema_arrow.names if n not in missing]
+        there = [n for n in columns or schema.names if n not in missing]
         table = file.read(columns=there, use_threads=False)
         for name in missing:
             if columns is None or name in columns:

@@ -134,7 +134,9 @@ class Results:
 
     def problems(self) -> list[str]:
         """A sentence per file that could not be read; its rows are as if they had never been run."""
-        return [p for folder in ("cells", "curves") for p in self.store.read(folder, ["cell_id"])[1]]
+        folders = ("cells", "curves")
+        # Of no row in the end: each file is read, and none is kept.
+        return [p for folder in folders for p in self.store.read(folder, ["cell_id"], keys=[])[1]]
 
     def total_cells(self) -> int:
         return int(self.study["cells"])

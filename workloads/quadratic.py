@@ -14,6 +14,9 @@ from ._functions import Function, check_function
 from ._types import Array, Box, Points
 
 ROTATION_SEED = 0
+# Up to here a rotation is written as sums: a grid keeps runs of so few coordinates side by side, where a
+# product of matrices takes 1.4 times as long (4, 10 and 30 coordinates).
+FEW = 32
 
 
 @functools.cache
@@ -79,8 +82,10 @@ class Quadratic(Function):
     def value(self, x: Array) -> tf.Tensor:
         """f over the last axis: [..., n] -> [...]."""
         if self.rotated:
-            # One two-dimensional product: lifted to lanes, it stays one product of all lanes.
-            rows = tf.reshape(x, [-1, self.dimension])
-            x = tf.reshape(tf.matmul(rows, tf.constant(rotation(self.dimension), x.dtype)), tf.shape(x))
+            matrix = tf.constant(rotation(self.dimension), x.dtype)
+            if self.dimension <= FEW:
+                x = tf.reduce_sum(x[..., :, None] * matrix, axis=-2)
+            else:  # one two-dimensional product: lifted to lanes, it stays one product of all lanes
+                x = tf.reshape(tf.matmul(tf.reshape(x, [-1, self.dimension]), matrix), tf.shape(x))
         # A product with the eigenvalues: XLA's CPU backend makes a tree of windows of a sum over many.
         return 0.5 * tf.tensordot(tf.square(x), tf.constant(self.eigenvalues, x.dtype), axes=[[-1], [0]])
