@@ -338,7 +338,7 @@ class LaneProgram:
 
     def _traced_once(self) -> Callable[[Moving, tf.Tensor, Inputs], tuple[tf.Tensor, tf.Tensor, Nest]]:
         """`_observe` as a function of its own, which is traced where it is first called and called again
-        wherever else: a fifth of the time that tracing a point's program takes."""
+        wherever else, which saves an eighth of the time that tracing a point's program takes."""
         look = tf.function(self._observe, autograph=False)
 
         def observe(moving: Moving, steps: tf.Tensor, inputs: Inputs) -> tuple[tf.Tensor, tf.Tensor, Nest]:

@@ -28,14 +28,14 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "optgrid" / "xla"
 
 
-# Holds what the whole program of a point's lanes keeps (1.6 MB for 1,024 lanes and the most points a call
-# records): compiled as one function it takes a quarter less than as fifty kernels.
+# More than a round of the outermost loop touches in a point's program, which is compiled as one function then:
+# that takes a quarter less than as fifty kernels.
 SMALL_LOOP_BYTES = 2_000_000
 
 # Measured on Adam x Rosenbrock, 1,024 lanes (benchmarks/NOTES.md):
 XLA_FLAGS = {
-    # Loops whose state is smaller than this become one function without a kernel to launch per operation, in
-    # which matrix products are plain loops (12 to 30 times slower): those of networks are made to be larger.
+    # Loops that touch less in a round become one function without a kernel to launch per operation. Matrix
+    # products are plain loops there, so that `lift.in_kernels` keeps the loops of networks out.
     "xla_backend_extra_options": f"xla_cpu_small_while_loop_byte_threshold={SMALL_LOOP_BYTES}",
     # the whole of an AVX-512 register, where there is one
     "xla_cpu_prefer_vector_width": "512",
