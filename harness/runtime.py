@@ -28,8 +28,8 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "optgrid" / "xla"
 
 
-# More than a round of the outermost loop touches in a point's program, which is compiled as one function then:
-# that takes a quarter less than as fifty kernels.
+# More than a round of the outermost loop touches in a point's program: compiled as one function, it takes a
+# quarter less time to compile than as fifty kernels.
 SMALL_LOOP_BYTES = 2_000_000
 
 # Measured on Adam x Rosenbrock, 1,024 lanes (benchmarks/NOTES.md):
