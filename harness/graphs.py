@@ -26,6 +26,11 @@ from harness.types import digest
 
 Nest = Any
 
+# What zeros and ones for all lanes are made by.
+PURE = {
+    *("BroadcastTo", "Cast", "ConcatV2", "Const", "ExpandDims", "Fill"),
+    *("Identity", "Pack", "Reshape", "Tile", "Transpose"),
+}
 PACKAGES = ("harness", "optimizers", "workloads")
 
 
@@ -67,6 +72,7 @@ class Graph:
         self, fn: Callable[..., Nest], like: Nest, *, jit: bool, name: str, place: Place | None = None
     ):
         self.fn, self.like, self.jit, self.name, self.place = fn, like, jit, name, place
+        self.fixed = False  # whether what it returns is the same whatever it is given; known after a call
         self._call: Callable[[list[tf.Tensor]], Sequence[tf.Tensor]] | None = None
         self._pack = packer(like)
 
@@ -89,6 +95,7 @@ class Graph:
         function = tf.function(on_flat, jit_compile=self.jit, autograph=False)
         with stable_names(digest([self.place.key, self.name])) if self.place else contextlib.nullcontext():
             made = function.get_concrete_function(*flat)
+        self.fixed = _is_fixed(made.function_def, len(flat))
         if self._file is not None:
             _write(made, self._file)
         # Read back, where it was kept: what was traced here knows lines of source, which XLA's cache sees.
@@ -106,6 +113,7 @@ class Graph:
             kept = tf.compat.v1.GraphDef.FromString(self._file.read_bytes())
             main = kept.library.function[0]
             closed = [tf.constant(tf.make_ndarray(node.attr["value"].tensor)) for node in kept.node]
+            self.fixed = _is_fixed(main, len(main.signature.input_arg) - len(closed))
         except Exception:  # absent, cut short, of another format: it is traced again
             return None
         here: Any = context.context()
@@ -114,6 +122,27 @@ class Graph:
                 here.add_function_def(function)
         name, outputs = main.signature.name.encode(), len(main.signature.output_arg)
         return lambda leaves: here.call_function(name, [*leaves, *closed], outputs)
+
+
+def _is_fixed(function: Any, given: int) -> bool:
+    """Whether a function (a `FunctionDef`) makes all that it returns of constants: of none of its first
+    `given` arguments, and by operations that do the same at every call."""
+    arguments = {argument.name for argument in function.signature.input_arg[:given]}
+    nodes = {node.name: node for node in function.node_def}
+    waiting, seen = [_source(output) for output in function.ret.values()], set()
+    while waiting:
+        name = waiting.pop()
+        if name in arguments or (name in nodes and nodes[name].op not in PURE):
+            return False
+        if name not in seen and name in nodes:
+            waiting += [_source(each) for each in nodes[name].input]
+        seen.add(name)
+    return True
+
+
+def _source(name: str) -> str:
+    """The node, or the argument, that an input of a node of a `FunctionDef` comes from."""
+    return name.removeprefix("^").partition(":")[0]
 
 
 def packer(like: Nest) -> Callable[[Iterator[Any]], Nest]:

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from harness import lift, segments
 from harness.graphs import Graph, Place
+from harness.packing import Packing
 from harness.runtime import xla_has_started
 from harness.segments import LADDER, Carry, Moving
 from harness.tiling import RecordPlan
@@ -129,13 +130,21 @@ class LaneProgram:
         self.compile_seconds = 0.0
         self.traces = 0
         self._empty: Carry | None = None
+        self._unbegun: Carry | None = None
+        self._first_state: Nest | None = None  # where it is the same for all runs
         carry = self.empty()
 
         def graph(fn: Callable[..., Nest], like: Nest, *, jit: bool = jit) -> Graph:
             return Graph(fn, like, jit=jit, name=fn.__name__.strip("_"), place=place)
 
-        self._advance = graph(self._advance_lanes, (carry, 0, 0, 0, 0))
-        # Moves values and makes zeros only, so XLA would add compile time and nothing else.
+        # Of points, all that a call gives is packed: see `_advance_at_once`.
+        self.packing = Packing(self._call_gives(carry), self.lanes.count) if self.trailing and jit else None
+        if self.packing is None:
+            self._advance = graph(self._advance_lanes, (carry, 0, 0, 0, 0))
+        else:
+            self._advance = graph(self._advance_at_once, [0] * len(self.packing.dtypes))
+        # These move values and make zeros only, so XLA would add compile time and nothing else.
+        self._begin = graph(self._begin_lanes, self.state, jit=False)
         self._seat = graph(self._seat_lanes, carry, jit=False)
         self._view = graph(self._view_lanes, self.start)
         self.loop = loop(self) if loop is not None else None
@@ -260,23 +269,33 @@ class LaneProgram:
             tail_square=real,
         )
 
-    def _seat_lanes(self, carry: Carry, inputs: Inputs, fresh: tf.Tensor) -> Carry:
-        """Lanes that are `fresh` begin at their run's start; in lockstep all others are idle."""
-        begin = inputs.begin
+    def _begin_lanes(self, inputs: Inputs) -> Nest:
+        """The state of every lane at its run's start, in the memory layout."""
 
         def init(traced: Any, params: Nest) -> Nest:
             return self.build_optimizer(traced).init(params)
 
         make, own = self.with_traced(init, inputs.traced)
-        state = self.lifted(make, [own, begin])
-        reset = self._idle()._replace(
-            params=lift.store(begin, self.trailing),
-            state=lift.store(state, self.trailing),
-            best=tf.fill([self.lanes.count], tf.constant(np.inf, self.real)),
-            live=tf.ones([self.lanes.count], tf.bool),
-        )
-        if self.lockstep:  # to reset the idle ones too is one write for what would be a choice per field
-            return reset._replace(live=fresh)
+        return lift.store(self.lifted(make, [own, inputs.begin]), self.trailing)
+
+    def _stored(self, begin: Nest) -> Nest:
+        """Parameters [lanes, ...] in the memory layout, turned by the host, which takes a tenth of a call."""
+        if not self.trailing:
+            return begin
+        turned = tf.nest.map_structure(lambda leaf: np.moveaxis(leaf.numpy(), 0, -1), begin)
+        return tf.nest.map_structure(tf.constant, turned)
+
+    def _reset(self, params: Nest, state: Nest, live: tf.Tensor) -> Carry:
+        """A carry whose `live` lanes begin."""
+        if self._unbegun is None:
+            with tf.init_scope():
+                best = tf.fill([self.lanes.count], tf.constant(np.inf, self.real))
+                self._unbegun = self.empty()._replace(best=best)
+        return self._unbegun._replace(params=params, state=state, live=live)
+
+    def _seat_lanes(self, carry: Carry, inputs: Inputs, fresh: tf.Tensor) -> Carry:
+        begin, everyone = lift.store(inputs.begin, self.trailing), tf.ones([self.lanes.count], tf.bool)
+        reset = self._reset(begin, self._begin_lanes(inputs), everyone)
         nests = {"params", "state", "previous", "tail_mean"}
         fields = {}
         for name, new, old in zip(Carry._fields, reset, carry, strict=True):
@@ -541,6 +560,33 @@ class LaneProgram:
         recorded = points.stack()
         return carry, recorded[: nowhere + 1], recorded[nowhere + 1 :], *self.distances(carry, inputs)
 
+    def _call_gives(self, carry: Carry) -> Nest:
+        """Specifications of what `_advance_lanes` returns."""
+        quantities, lanes = 3 + self.coordinates, self.lanes.count
+        points = tf.TensorSpec([self.strides_per_call + 2, quantities, lanes], self.real)
+        early = tf.TensorSpec([len(self.plan.early), quantities, lanes], self.real)
+        return carry, points, early, tf.TensorSpec([lanes], self.real), tf.TensorSpec([lanes], self.real)
+
+    def _advance_at_once(self, carry: Carry, inputs: Inputs, spans: Any, steps: Any, enough: Any) -> Any:
+        """`_advance_lanes` for a program that is one function of XLA's; what it gives is packed.
+
+        XLA copies every array that a loop changes before the loop, as operations of their own, and hands half
+        of those that can begin to other threads, which may be at work on another tile for milliseconds. The
+        only arrays that this loop of one round changes are the packed ones.
+        """
+        packing = self.packing
+        assert packing is not None
+
+        def once(k: Any, *_: Any) -> Any:
+            # Made to depend on the round, or XLA would compute parts of it before the loop.
+            k, given = lift.materialize((k, (carry, inputs, spans, steps, enough)))
+            return k + 1, *packing.pack(self._advance_lanes(*given))
+
+        # One, which XLA must not know: it takes loops of one round apart.
+        rounds = 1 + tf.minimum(spans, 0)
+        _, *packed = tf.while_loop(lambda k, *_: k < rounds, once, (tf.constant(0), *packing.empty()))
+        return packed
+
     @property
     def monitored(self) -> bool:
         """Whether the host evaluates the lanes at every recorded point."""
@@ -580,14 +626,21 @@ class LaneProgram:
         return self._view(carry, inputs)
 
     def seat(self, carry: Carry, inputs: Inputs, fresh: tf.Tensor) -> Carry:
-        """The carry with the runs of `inputs` begun in the lanes that are `fresh` (bool [lanes])."""
+        """The carry with the runs of `inputs` begun in the lanes that are `fresh` (bool [lanes]); in lockstep
+        all others are idle."""
+        if self.lockstep:  # to choose between old and new per field would take three times as long
+            state = self._first_state if self._first_state is not None else self._begin(inputs)
+            if self._begin.fixed:
+                self._first_state = state
+            return self._reset(self._stored(inputs.begin), state, fresh)
         return self._seat(carry, inputs, fresh)
 
     def advance(self, carry: Carry, inputs: Inputs, spans: int, steps: int, enough: int = 0) -> Any:
         """One call of the compiled program; see `_advance_lanes`."""
         if self.loop is not None:
             return self.loop.advance(carry, inputs, spans, steps)
-        return self._advance(carry, inputs, tf.constant(spans), tf.constant(steps), tf.constant(enough))
+        out = self._advance(carry, inputs, tf.constant(spans), tf.constant(steps), tf.constant(enough))
+        return out if self.packing is None else self.packing.unpack([each.numpy() for each in out])
 
     def step_given(self, carry: Carry, inputs: Inputs) -> tuple[Carry, tf.Tensor]:
         """One step of every lane from the loss and gradients in `inputs.given`, for a compiled function of

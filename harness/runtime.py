@@ -28,9 +28,9 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "optgrid" / "xla"
 
 
-# More than a round of the outermost loop touches in a point's program: compiled as one function, it takes a
+# More than the outermost loop touches in a point's program: compiled as one function, it takes a
 # quarter less time to compile than as fifty kernels.
-SMALL_LOOP_BYTES = 2_000_000
+SMALL_LOOP_BYTES = 8_000_000
 
 # Measured on Adam x Rosenbrock, 1,024 lanes (benchmarks/NOTES.md):
 XLA_FLAGS = {

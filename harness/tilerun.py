@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
@@ -20,6 +22,21 @@ from harness.program import Inputs  # noqa: E402
 from harness.segments import LADDER, Carry  # noqa: E402
 
 DIVERGENCE_FACTOR = 1e6  # a loss above this many times the larger of 1 and the initial one has diverged
+
+
+# Held by the thread that prepares or books a tile, and not while a device works: without it threads hand
+# Python's own lock to each other at every small operation, at 0.05 to 1 ms a time.
+_HOST = threading.Lock()
+
+
+@contextmanager
+def _away() -> Iterator[None]:
+    """Lets another thread at the host's work meanwhile."""
+    _HOST.release()
+    try:
+        yield
+    finally:
+        _HOST.acquire()
 
 
 class Stopped(Exception):
@@ -64,6 +81,10 @@ class TileRun:
     metrics: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        with _HOST:
+            self._prepare()
+
+    def _prepare(self) -> None:
         compiled = self.warm.compiled
         self.compiled, self.program, self.plan = compiled, compiled.program, compiled.plan
         lanes, n = compiled.lanes, len(self.cells)
@@ -89,6 +110,9 @@ class TileRun:
 
         self.seed, self.rate = column("seed", np.int64), column("learning_rate", np.float64)
         seeds, self.seed_row = np.unique(self.seed, return_inverse=True)
+        if not self.warm.knows(seeds.tolist()):
+            with _away():  # the first look at a seed may take long
+                self.warm.starts(seeds.tolist())
         starts = self.warm.starts(seeds.tolist())
         self.starts = starts.params
         self.traced = self._traced_columns()
@@ -97,10 +121,15 @@ class TileRun:
 
     def _traced_columns(self) -> np.ndarray:
         """[traced hyperparameters, cells] float64."""
-        optimizers = [cell.optimizer for cell in self.cells]  # cells of one setting have one object
-        values = {key: each.traced() for key, each in {id(o): o for o in optimizers}.items()}
-        rows = np.array([values[id(each)] for each in optimizers], np.float64)
-        return rows.reshape(len(optimizers), len(self.program.optimizer.traced())).T  # there may be none
+        count = len(self.cells)
+        if all(self.program.shared):
+            values = self.cells[0].optimizer.traced()
+            return np.repeat(np.array(values, np.float64)[:, None], count, 1)  # there may be none
+        optimizers = list(map(attrgetter("optimizer"), self.cells))  # cells of one setting have one object
+        settings = {id(each): each for each in optimizers}
+        places = {key: i for i, key in enumerate(settings)}
+        place = np.fromiter(map(places.__getitem__, map(id, optimizers)), np.intp, count)
+        return np.array([each.traced() for each in settings.values()], np.float64).T[:, place]
 
     # -- the loop ----------------------------------------------------------------------------------
 
@@ -110,6 +139,10 @@ class TileRun:
         Raises:
             Stopped: the run was asked to end.
         """
+        with _HOST:
+            self._run()
+
+    def _run(self) -> None:
         carry = self.compiled.empty()
         while self.seats.busy:
             if self.stopped():
@@ -164,18 +197,21 @@ class TileRun:
             return carry
         go, spans, steps = self._extent(self.plan.budget - self.was_step)
         inputs = inputs._replace(go=tf.constant(go))
-        begin = time.perf_counter()
-        out = self.call(self.compiled.advance, carry, inputs, spans, steps, self._enough(go))
-        carry, points, early = out[0], out[1].numpy(), out[2].numpy()
-        step = carry.step.numpy().astype(np.int64)
-        live = carry.live.numpy()
-        self.train_seconds += time.perf_counter() - begin
+        enough = self._enough(go)
+        with _away():
+            begin = time.perf_counter()
+            out = self.call(self.compiled.advance, carry, inputs, spans, steps, enough)
+            points = np.asarray(out[1])  # waits for the device
+            self.train_seconds += time.perf_counter() - begin
+        carry, early = out[0], np.asarray(out[2])
+        step = np.asarray(carry.step).astype(np.int64)
+        live = np.asarray(carry.live)
         if self.record is not None:
             self._record(go, live, step, points, early)
         finished = go & ~live
         self.was_step, self.live = step, live & (self.seats.cell >= 0)
         if finished.any():
-            self._finish(carry, inputs, finished, out[3].numpy(), out[4].numpy())
+            self._finish(carry, inputs, finished, np.asarray(out[3]), np.asarray(out[4]))
         return carry
 
     def _extent(self, left: np.ndarray) -> tuple[np.ndarray, int, int]:
@@ -226,21 +262,21 @@ class TileRun:
         """Moves what the lanes came to into the ledger and frees them."""
         book, at = self.ledger, np.flatnonzero(lanes)
         cell = self.seats.cell[at]
-        final = carry.final.numpy()[at]
-        book.steps[cell] = carry.step.numpy()[at]
-        book.diverged[cell] = carry.diverged.numpy()[at]
-        book.initial_loss[cell] = carry.initial_loss.numpy()[at]
-        book.initial_gradient[cell] = carry.initial_gradient.numpy()[at]
-        book.path[cell] = carry.path.numpy()[at]
-        book.turns[cell] = carry.turns.numpy()[at]
+        final = np.asarray(carry.final)[at]
+        book.steps[cell] = np.asarray(carry.step)[at]
+        book.diverged[cell] = np.asarray(carry.diverged)[at]
+        book.initial_loss[cell] = np.asarray(carry.initial_loss)[at]
+        book.initial_gradient[cell] = np.asarray(carry.initial_gradient)[at]
+        book.path[cell] = np.asarray(carry.path)[at]
+        book.turns[cell] = np.asarray(carry.turns)[at]
         book.displacement[cell] = displacement[at]
         book.tail_std[cell] = spread[at]
         if not self.by_metric:
             book.final[cell] = final
-            book.best[cell] = carry.best.numpy()[at]
-            book.best_step[cell] = carry.best_step.numpy()[at]
-            book.hits[:, cell] = carry.hits.numpy()[:, at]
-            book.last_miss[cell] = carry.last_miss.numpy()[at]
+            book.best[cell] = np.asarray(carry.best)[at]
+            book.best_step[cell] = np.asarray(carry.best_step)[at]
+            book.hits[:, cell] = np.asarray(carry.hits)[:, at]
+            book.last_miss[cell] = np.asarray(carry.last_miss)[at]
         if self.record is not None:
             ended = ~book.diverged[cell]
             self.record.close(cell[ended], book.steps[cell[ended]], final[ended])
@@ -252,10 +288,7 @@ class TileRun:
     def _monitor(self, carry: Carry, inputs: Inputs) -> Carry:
         """Evaluates the monitored metrics of all lanes that stand at a recorded point, finds hits of
         targets that are on one of them, and stops the lanes whose study ends there."""
-        begin = time.perf_counter()
-        view = self.call(self.compiled.view, carry, inputs)
-        values = {k: v.numpy() for k, v in self.call(self.warm.evaluator.monitor, view).items()}
-        self.evaluate_seconds += time.perf_counter() - begin
+        values = self._look(self.warm.evaluator.monitor, carry, inputs)
         at = np.flatnonzero(self.live)
         cell, step = self.seats.cell[at], self.was_step[at]
         if self.record is not None:
@@ -284,10 +317,12 @@ class TileRun:
         """Freezes lanes at the point where they stand and books them."""
         mask = np.zeros_like(self.live)
         mask[lanes] = True
-        carry = carry._replace(live=carry.live & ~tf.constant(mask))
+        carry = carry._replace(live=tf.constant(np.asarray(carry.live) & ~mask))
         # Nothing is stepped: the call only gives the distances of where the lanes are.
-        out = self.call(self.compiled.advance, carry, inputs, 0, 0)
-        self._finish(carry, inputs, mask, out[3].numpy(), out[4].numpy())
+        with _away():
+            out = self.call(self.compiled.advance, carry, inputs, 0, 0)
+            displacement = np.asarray(out[3])
+        self._finish(carry, inputs, mask, displacement, np.asarray(out[4]))
         self.live &= ~mask
         return carry
 
@@ -296,10 +331,15 @@ class TileRun:
         well = ~self.ledger.diverged[cell]
         if self.warm.evaluator is None or not well.any():
             return
-        begin = time.perf_counter()
-        view = self.call(self.compiled.view, carry, inputs)
-        values = self.call(self.warm.evaluator.evaluate, view)
-        for name, value in values.items():
+        for name, value in self._look(self.warm.evaluator.evaluate, carry, inputs).items():
             column = self.metrics.setdefault(name, np.full(len(self.cells), np.nan))
-            column[cell[well]] = value.numpy()[at[well]]
-        self.evaluate_seconds += time.perf_counter() - begin
+            column[cell[well]] = value[at[well]]
+
+    def _look(self, evaluate: Callable[[Any], Any], carry: Carry, inputs: Inputs) -> dict[str, np.ndarray]:
+        """The metrics of all lanes where they stand, [lanes] each."""
+        with _away():
+            begin = time.perf_counter()
+            view = self.call(self.compiled.view, carry, inputs)
+            values = {name: value.numpy() for name, value in self.call(evaluate, view).items()}
+            self.evaluate_seconds += time.perf_counter() - begin
+        return values

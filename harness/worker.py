@@ -63,6 +63,10 @@ class Warm:
     seeds: dict[int, tuple[Any, float]] = field(default_factory=dict)  # shared by programs of a workload
     last: Starts | None = None
 
+    def knows(self, seeds: Sequence[int]) -> bool:
+        """Whether all of these seeds have been asked for before."""
+        return all(seed in self.seeds for seed in seeds)
+
     def starts(self, seeds: Sequence[int]) -> Starts:
         """Where the runs of these seeds start; the last answer is kept, for tiles often have the same."""
         last = self.last  # other threads may replace it

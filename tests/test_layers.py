@@ -18,7 +18,7 @@ LAYERS = [
     {"compaction", "tokens"},
     {"lanes", "tiling", "rows", "aggregates", "runtime", "kernels"},
     {"claims", "lift", "graphs", "strategies", "feasibility", "figures", "checks"},
-    {"segments", "evaluation"},
+    {"segments", "evaluation", "packing"},
     {"program", "report", "planning"},
     {"tilerun", "batchsplit", "results"},
     {"worker"},

@@ -49,7 +49,8 @@ def test_read_where_they_were_traced_before(cache: Path) -> None:
     assert set(traced) == {1}
     assert {path.name for path in cache.glob("*/*")} == {
         "advance_lanes",
-        "seat_lanes",
+        "advance_at_once",
+        "begin_lanes",
         "monitor",
         "evaluate",
     }
@@ -99,3 +100,21 @@ def test_packing_is_that_of_nest(like: Any) -> None:
     leaves = list(range(10, 10 + len(tf.nest.flatten(like))))
     made, wanted = graphs.packer(like)(iter(leaves)), tf.nest.pack_sequence_as(like, leaves)
     assert made == wanted and type(made) is type(wanted)
+
+
+@pytest.mark.parametrize(
+    ("fn", "fixed"),
+    [
+        (lambda x: tf.zeros_like(x), True),
+        (lambda x: tf.tile(tf.constant([1.0]), [2]) if x.shape[0] else x, True),
+        (lambda x: x, False),
+        (lambda x: tf.zeros_like(x) + x[0], False),
+        (lambda x: tf.random.uniform([2]), False),
+    ],
+)
+def test_what_depends_on_nothing_is_known(cache: Path, fn: Any, fixed: bool) -> None:
+    for _ in range(2):  # traced, then read
+        graph = graphs.Graph(fn, 0, jit=False, name="made", place=graphs.Place.of("0" * 16, []))
+        assert not graph.fixed
+        graph(tf.ones([2]))
+        assert graph.fixed == fixed
