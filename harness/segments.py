@@ -194,16 +194,16 @@ def absorb(
         rows_of = tf.reduce_sum(tf.cast(value < np.inf, tf.int32), 0)
         return rows_of, tf.reduce_sum(tf.where(rows == rows_of - 1, value, 0), 0)
 
-    # Gathered: XLA takes the place of a slice for a constant and would compile anew for each of its values.
-    whole = tf.where(acting, count, 0), tf.gather(trace, tf.maximum(count - 1, 0))
-    seen, last_value = loop_once(tf.reduce_any(ended), look, whole, value, jit=lanes.jit)
+    if lanes.trailing:  # cheaper than to ask
+        seen, last_value = look((), value)
+    else:
+        # Gathered: XLA takes the place of a slice for a constant and would compile anew for each of its values.
+        whole = tf.where(acting, count, 0), tf.gather(trace, tf.maximum(count - 1, 0))
+        seen, last_value = loop_once(tf.reduce_any(ended), look, whole, value, jit=lanes.jit)
     final = tf.where(seen > 0, last_value, carry.final)
     low = tf.reduce_min(value, 0)
     at = tf.reduce_min(tf.where(value == low, rows, none), 0)
     better = low < carry.best
-    reached = value[:, None, :] <= targets[None]  # [span, LADDER, lanes]
-    first = tf.reduce_min(tf.where(reached, rows[:, None], none), 0)
-    new = (carry.hits < 0) & (first < none)
     done = ended & (seen > 0) & (carry.step + seen > lanes.program.budget)
     if ends_at_target(lanes.program, lanes.workload):
         done = done | (ended & (seen > 0) & (last_value <= targets[-1]))
@@ -217,7 +217,38 @@ def absorb(
         final=final,
         best=tf.where(better, low, carry.best),
         best_step=tf.where(better, carry.step + at, carry.best_step),
-        hits=tf.where(new, carry.step + first, carry.hits),
+        hits=_first_hits(carry, value, low, targets),
         last_miss=moving.last_miss,
         **kept,
     )
+
+
+def _first_hits(carry: Carry, value: tf.Tensor, low: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """The carry's hits with those of a segment: in each round every lane looks for the target that comes next
+    for it, until none reaches another. Few lanes reach more than one or two of the twelve in a segment.
+
+    Args:
+        carry: before the segment.
+        value: [span, lanes]; infinity where a lane has none.
+        low: the lowest of them, [lanes].
+        targets: [LADDER, lanes], none above the one before it.
+    """
+    span = value.shape[0]
+    rows, places = tf.range(span)[:, None], tf.range(LADDER)[:, None]
+
+    def upcoming(reached: tf.Tensor) -> tf.Tensor:
+        """The first target that is not reached yet; minus infinity where all are."""
+        return tf.reduce_max(tf.where(places == reached, targets, -np.inf), 0)
+
+    def more(i: tf.Tensor, reached: tf.Tensor, target: tf.Tensor, hits: tf.Tensor) -> tf.Tensor:
+        return (i < LADDER) & tf.reduce_any(low <= target)
+
+    def look(i: tf.Tensor, reached: tf.Tensor, target: tf.Tensor, hits: tf.Tensor) -> Nest:
+        hit = low <= target
+        first = tf.reduce_min(tf.where(value <= target, rows, span), 0)
+        hits = tf.where((places == reached) & hit, carry.step + first, hits)
+        reached = reached + tf.cast(hit, tf.int32)
+        return i + 1, reached, upcoming(reached), hits
+
+    reached = tf.reduce_sum(tf.cast(carry.hits >= 0, tf.int32), 0)
+    return tf.while_loop(more, look, (tf.constant(0), reached, upcoming(reached), carry.hits))[3]
