@@ -390,7 +390,7 @@ class LaneProgram:
             the loss and the gradients.
         """
         loss, value, gradients = observe(moving, groups, inputs)
-        fine = moving.going & tf.math.is_finite(loss) & (value <= inputs.limit)
+        fine = moving.going & (loss > -np.inf) & (loss < np.inf) & (value <= inputs.limit)
         trace = trace.write(i, tf.where(fine, value, tf.constant(np.inf, self.real)))
         # Read back, so that XLA has it in memory: it would compute the loss again for all that is masked by
         # it, and could then keep nothing in place (measured: a third of the time on Rosenbrock).
@@ -468,7 +468,8 @@ class LaneProgram:
         _, moving, trace, loss, slope, move = tf.while_loop(lambda i, *_: i < count, step, state)
         if self.program.curves:
             move = segments.when(count == 1, square_of_move, move, (moving.params, moving.going), lanes=self)
-        slope, move = tf.sqrt(slope), tf.sqrt(move)
+        # One root of both: each costs 4 ms to compile, as some of TensorFlow's operations do.
+        slope, move = tf.unstack(tf.sqrt(tf.stack([slope, move])))
         points = [loss, slope, move]
         if self.coordinates:
             points += [tf.cast(c, self.real) for c in tf.unstack(tf.nest.flatten(carry.params)[0])]
@@ -606,9 +607,10 @@ class LaneProgram:
         """How far from its start a lane is, and the spread of its parameters over the last tenth: the
         square root of the variance over steps, averaged over coordinates."""
         gap = lift.subtract(carry.params, lift.store(inputs.begin, self.trailing))
-        displacement = tf.sqrt(lift.dot(gap, gap, self.trailing, self.real))
+        square = lift.dot(gap, gap, self.trailing, self.real)
         count = tf.cast(tf.maximum(carry.tail_count, 1) * self.size, self.real)
-        return displacement, tf.sqrt(carry.tail_square / count)
+        displacement, spread = tf.unstack(tf.sqrt(tf.stack([square, carry.tail_square / count])))
+        return displacement, spread
 
     def _view_lanes(self, carry: Carry, inputs: Inputs) -> Nest:
         def seen(traced: Any, params: Nest, state: Nest) -> Nest:

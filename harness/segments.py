@@ -197,7 +197,7 @@ def absorb(
     if lanes.trailing:  # cheaper than to ask
         seen, last_value = look((), value)
     else:
-        # Gathered: XLA takes the place of a slice for a constant and would compile anew for each of its values.
+        # Gathered: XLA takes the place of a slice for a constant, and would compile anew for each of them.
         whole = tf.where(acting, count, 0), tf.gather(trace, tf.maximum(count - 1, 0))
         seen, last_value = loop_once(tf.reduce_any(ended), look, whole, value, jit=lanes.jit)
     final = tf.where(seen > 0, last_value, carry.final)
