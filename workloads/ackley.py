@@ -9,6 +9,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from ._functions import Function
+from ._sines import sin_pi
 from ._types import Array, Box, Points
 
 
@@ -55,5 +56,5 @@ class Ackley(Function):
         positive = mean_square > 0
         # The inner `where` keeps 1 / sqrt(0) out of the gradient: a NaN there would survive the outer one.
         radius = tf.where(positive, tf.sqrt(tf.where(positive, mean_square, 1.0)), 0.0)
-        ripple = tf.reduce_mean(tf.square(tf.sin(math.pi * x)), axis=-1)
+        ripple = tf.reduce_mean(tf.square(sin_pi(x)), axis=-1)
         return -20.0 * tf.math.expm1(-0.2 * radius) - math.e * tf.math.expm1(-2.0 * ripple)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import tensorflow as tf
 
 from ._functions import Function
+from ._sines import sin_pi
 from ._types import Array, Box, Points
 
 
@@ -48,4 +48,4 @@ class Rastrigin(Function):
 
     def value(self, x: Array) -> tf.Tensor:
         """f over the last axis: [..., n] -> [...]."""
-        return tf.reduce_sum(tf.square(x) + 20.0 * tf.square(tf.sin(math.pi * x)), axis=-1)
+        return tf.reduce_sum(tf.square(x) + 20.0 * tf.square(sin_pi(x)), axis=-1)
