@@ -18,8 +18,10 @@ import tensorflow as tf
 
 from harness import lift
 from harness.feasibility import batch_size
-from harness.program import Carry, Inputs, LaneProgram
+from harness.lanemaths import Inputs
+from harness.program import LaneProgram
 from harness.runtime import own_names
+from harness.segments import Carry
 from harness.strategies import PeerLost, Placement, summed
 
 Nest = Any
@@ -86,7 +88,7 @@ class BatchLoop:
         self.parts = parts(self.size, program.replicas, program.drop_remainder)
         self.central = place.name == "central_storage"
         self.first = place.index * len(self.devices)  # this process's replicas, in the numbers of all
-        self.numbers = lanes.lanes.count * (1 + lanes.size)  # that a replica gives to the sum
+        self.numbers = lanes.lanes.count * (1 + lanes.maths.size)  # that a replica gives to the sum
         self.all_reduce_seconds = 0.0
         self.loop: Any = None
 
@@ -144,7 +146,7 @@ class BatchLoop:
             return tf.zeros([self.numbers], lanes.real)
         params = lift.load(carry.params, lanes.trailing)
         if lanes.stochastic:
-            batches = lanes.batches(carry, inputs)
+            batches = lanes.maths.batches(carry, inputs)
             if self.size is not None:
                 batches = tf.nest.map_structure(
                     lambda leaf: tf.ensure_shape(
@@ -152,9 +154,9 @@ class BatchLoop:
                     ),
                     batches,
                 )
-            loss, gradients = lanes.lifted(lanes.differentiate, [params], batches)
+            loss, gradients = lanes.maths.lifted(lanes.maths.differentiate, [params], batches)
         else:
-            loss, gradients = lanes.lifted(lambda p: lanes.differentiate(p, None), [params])
+            loss, gradients = lanes.maths.lifted(lambda p: lanes.maths.differentiate(p, None), [params])
         # One dtype for all: 16-bit gradients are summed in 32 bits.
         flat = [tf.reshape(tf.cast(leaf, lanes.real), [-1]) for leaf in (loss, *tf.nest.flatten(gradients))]
         return tf.concat(flat, 0) * tf.constant(share, lanes.real)

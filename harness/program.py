@@ -12,36 +12,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from harness import lift, segments
 from harness.graphs import Graph, Place
+from harness.lanemaths import Inputs, LaneMaths
 from harness.packing import Packing
 from harness.runtime import xla_has_started
-from harness.segments import LADDER, Carry, Moving
+from harness.seating import Seating
+from harness.segments import Carry, Moving
 from harness.tiling import RecordPlan
 from harness.types import Lanes, Program
 
 Nest = Any
 
 MAX_STRIDES_PER_CALL = 64
-APART = 4  # coordinates
-
-
-class Inputs(NamedTuple):
-    """What the host sends with every call; leaves are [lanes] unless stated."""
-
-    begin: Nest  # [lanes, ...] initial parameters of the run in each lane
-    group_seeds: tf.Tensor  # [groups] int32
-    learning_rate: tf.Tensor  # float64
-    traced: tuple[tf.Tensor, ...]  # float64, one per traced hyperparameter; a scalar where all runs share it
-    targets: tf.Tensor  # [LADDER, lanes]
-    limit: tf.Tensor  # above it a run counts as diverged
-    go: tf.Tensor  # bool, take part in this call
-    given: Nest = ()  # the step's loss [lanes] and gradients [lanes, ...] where others computed them
 
 
 class LiftError(Exception):
@@ -57,26 +45,6 @@ def lifting() -> Iterator[None]:
         if "pfor" in str(error) or "vectoriz" in str(error):
             raise LiftError(str(error).strip().splitlines()[-1]) from error
         raise
-
-
-def check_update(params: Nest, new_params: Nest, state: Nest, new_state: Nest) -> None:
-    """An update must keep structure, shapes and dtypes; says which leaf does not."""
-    for what, old, new in (("parameters", params, new_params), ("state", state, new_state)):
-        try:
-            tf.nest.assert_same_structure(old, new)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"update() changed the structure of the {what}.") from error
-        for i, (a, b) in enumerate(zip(tf.nest.flatten(old), tf.nest.flatten(new), strict=True)):
-            b = tf.convert_to_tensor(b)
-            if a.dtype != b.dtype:
-                raise TypeError(
-                    f"update() returned {b.dtype.name} for leaf {i} of the {what}, expected {a.dtype.name}."
-                )
-            if not a.shape.is_compatible_with(b.shape):
-                raise TypeError(
-                    f"update() returned shape {tuple(b.shape)} for leaf {i} of the {what}, "
-                    f"expected {tuple(a.shape)}."
-                )
 
 
 class LaneProgram:
@@ -103,262 +71,41 @@ class LaneProgram:
     ):
         self.program, self.workload, self.jit = program, workload, jit
         self.lanes: Lanes = program.lanes
-        self.build_optimizer = build_optimizer
+        self.maths = maths = LaneMaths(program, workload, build_optimizer, jit=jit)
+        self.start, self.real, self.trailing = maths.start, maths.real, maths.trailing
+        self.stochastic = maths.stochastic
         self.plan = RecordPlan(program.budget, program.stride, program.curves)
         # Runs that start together and end at their budget stand at one step: it is a scalar then, and what
         # an optimizer makes of it (bias corrections, schedules) is made once for all lanes.
         self.lockstep = program.stop == "budget"
         self.tail_start = program.budget - max(1, program.budget // 10)
-        self.start = tf.nest.map_structure(tf.convert_to_tensor, workload.init(0))
-        self.trailing = lift.trailing_layout(self.start)
-        self.state = build_optimizer(None).init(self.start)
-        self.real = tf.float64 if program.dtype == "float64" else tf.float32
-        probe = workload.batch(0, 0)
-        self.stochastic = probe is not None
-        self.batch_spec = tf.nest.map_structure(
-            lambda leaf: tf.TensorSpec(leaf.shape, leaf.dtype),
-            tf.nest.map_structure(tf.convert_to_tensor, probe) if self.stochastic else (),
-        )
         leaves = tf.nest.flatten(self.start)
         self.coordinates = 2 if len(leaves) == 1 and tuple(leaves[0].shape) == (2,) else 0
         self.network = lift.is_network(self.start)
-        # A point in a few coordinates, looked at along each.
-        self.apart = len(leaves) == 1 and leaves[0].shape.rank == 1 and leaves[0].shape[0] <= APART
-        self.size = sum(leaf.shape.num_elements() for leaf in leaves)
         self.metrics = sorted(workload.monitor(self.start))  # asked for once: it looks at whole data sets
-        self.identity_view = self.start is build_optimizer(None).eval_params(self.start, self.state)
+        self.identity_view = maths.start is build_optimizer(None).eval_params(maths.start, maths.state)
         self.compile_seconds = 0.0
         self.traces = 0
-        self._empty: Carry | None = None
-        self._unbegun: Carry | None = None
-        self._first_state: Nest | None = None  # where it is the same for all runs
-        carry = self.empty()
 
         def graph(fn: Callable[..., Nest], like: Nest, *, jit: bool = jit) -> Graph:
             return Graph(fn, like, jit=jit, name=fn.__name__.strip("_"), place=place)
 
+        kinds = {"stability": program.stability, "lockstep": self.lockstep}
+        self.seating = Seating(maths, graph=graph, **kinds)
+        carry = self.empty()
         # Of points, all that a call gives is packed: see `_advance_at_once`.
         self.packing = Packing(self._call_gives(carry), self.lanes.count) if self.trailing and jit else None
         if self.packing is None:
             self._advance = graph(self._advance_lanes, (carry, 0, 0, 0, 0))
         else:
             self._advance = graph(self._advance_at_once, [0] * len(self.packing.dtypes))
-        # These move values and make zeros only, so XLA would add compile time and nothing else.
-        self._begin = graph(self._begin_lanes, self.state, jit=False)
-        self._seat = graph(self._seat_lanes, carry, jit=False)
         self._view = graph(self._view_lanes, self.start)
         self.loop = loop(self) if loop is not None else None
 
-    # -- one run -----------------------------------------------------------------------------------
-
-    def differentiate(self, params: Nest, batch: Nest | None) -> tuple[tf.Tensor, Nest]:
-        """Loss and gradients of a single run, in the structure of `params`."""
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(params)
-            loss = self.workload.loss(params, batch)
-        return loss, tape.gradient(loss, params, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-
-    def _look(self, traced: Any, params: Nest, state: Nest, *batch: Nest) -> Nest:
-        """What a single run sees at its parameters; see `_seen`."""
-        found = self.differentiate(params, batch[0] if self.stochastic else None)
-        return self._seen(traced, params, state, found)
-
-    def _look_along(self, traced: Any, coordinates: Sequence[tf.Tensor], state: Nest, *batch: Nest) -> Nest:
-        """As `_look` at a point given as its coordinates, scalars; gradients are scalars too."""
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(coordinates)
-            params = tf.nest.pack_sequence_as(self.start, [tf.stack(coordinates)])
-            loss = self.workload.loss(params, batch[0] if self.stochastic else None)
-        zero = tf.UnconnectedGradients.ZERO
-        found = loss, tape.gradient(loss, coordinates, unconnected_gradients=zero)
-        return self._seen(traced, params, state, found)
-
-    def _seen(self, traced: Any, params: Nest, state: Nest, found: tuple[tf.Tensor, Nest]) -> Nest:
-        """The loss, the value that targets are compared with (() where it is the loss), and gradients."""
-        loss, gradients = found
-        seen = self.build_optimizer(traced).eval_params(params, state)
-        same = all(a is b for a, b in zip(tf.nest.flatten(seen), tf.nest.flatten(params), strict=True))
-        value = None if same and not self.stochastic else self.workload.objective(seen)
-        return tf.cast(loss, self.real), () if value is None else tf.cast(value, self.real), gradients
-
-    def _move(self, traced: Any, params: Nest, gradients: Nest, state: Nest, rate: Any, step: Any) -> Nest:
-        """One update of a single run."""
-        new_params, new_state = self.build_optimizer(traced).update(params, gradients, state, rate, step)
-        check_update(params, new_params, state, new_state)
-        return new_params, new_state
-
-    def with_traced(
-        self, fn: Callable[..., Nest], traced: Sequence[tf.Tensor]
-    ) -> tuple[Callable[..., Nest], list[tf.Tensor]]:
-        """`fn(traced, ...)` as a function of those hyperparameters only that differ between lanes, and these.
-
-        What all lanes share stays a scalar: what an optimizer makes of it is made once.
-        """
-        shared = [value.shape.rank == 0 for value in traced]
-
-        def with_all(own: Sequence[tf.Tensor], *rest: Nest) -> Nest:
-            lane = iter(own)
-            return fn(tuple(v if s else next(lane) for v, s in zip(traced, shared, strict=True)), *rest)
-
-        return with_all, [v for v, s in zip(traced, shared, strict=True) if not s]
-
-    def lifted(self, fn: Callable[..., Nest], args: Sequence[Nest], batches: Nest | None = None) -> Nest:
-        """`fn` for every lane: leaves of `args` and of the result are [lanes, ...], of `batches`, its last
-        argument where there are any, [groups, ...]."""
-        if self.lanes.count == 1:  # nothing to lift
-            nests = [*args] if batches is None else [*args, batches]
-            one = [tf.nest.map_structure(lambda leaf: leaf[0], nest) for nest in nests]
-            return tf.nest.map_structure(lambda leaf: tf.convert_to_tensor(leaf)[None], fn(*one))
-        if batches is None:
-            return lift.map_lanes(fn, args)
-        return lift.map_groups(fn, args, batches, self.lanes.groups, self.lanes.width)
-
-    def batches(self, carry: Carry, inputs: Inputs) -> Nest:
-        """The batches of this step, gathered once per seed: leaves are [groups, ...]."""
-        return self._batches_at(self._steps_of_groups(carry), inputs)
-
-    def _steps_of_groups(self, carry: Carry) -> tf.Tensor:
-        """Where the running lanes of each group stand, [groups] int32."""
-        step = tf.where(carry.live, carry.step, 0)
-        return tf.reduce_max(tf.reshape(step, [self.lanes.groups, self.lanes.width]), 1)
-
-    def _batches_at(self, steps: tf.Tensor, inputs: Inputs) -> Nest:
-        return tf.map_fn(
-            lambda pair: self.workload.batch(pair[0], pair[1]),
-            (inputs.group_seeds, steps),
-            fn_output_signature=self.batch_spec,
-        )
-
-    # -- all lanes ---------------------------------------------------------------------------------
-
-    def _zeros(self, nest: Nest) -> Nest:
-        def zero(leaf: tf.Tensor) -> tf.Tensor:
-            shape = [*leaf.shape, self.lanes.count] if self.trailing else [self.lanes.count, *leaf.shape]
-            return tf.zeros(shape, leaf.dtype)
-
-        return tf.nest.map_structure(zero, nest)
-
-    def empty(self) -> Carry:
-        """A carry whose lanes are all idle."""
-        if self._empty is None:
-            with tf.init_scope():
-                self._empty = self._idle()
-        return self._empty
-
-    def _idle(self) -> Carry:
-        n, stability = self.lanes.count, self.program.stability
-        whole, real = tf.zeros([n], tf.int32), tf.zeros([n], self.real)
-        return Carry(
-            params=self._zeros(self.start),
-            state=self._zeros(self.state),
-            previous=self._zeros(self.start) if stability else (),
-            tail_mean=self._zeros(self.start) if stability else (),
-            step=whole,
-            live=tf.zeros([n], tf.bool),
-            diverged=tf.zeros([n], tf.bool),
-            initial_loss=real,
-            initial_gradient=real,
-            final=real,
-            best=real,
-            best_step=whole,
-            hits=tf.fill([LADDER, n], -1),
-            last_miss=tf.fill([n], -1),
-            path=real,
-            turns=whole,
-            tail_count=whole,
-            tail_square=real,
-        )
-
-    def _begin_lanes(self, inputs: Inputs) -> Nest:
-        """The state of every lane at its run's start, in the memory layout."""
-
-        def init(traced: Any, params: Nest) -> Nest:
-            return self.build_optimizer(traced).init(params)
-
-        make, own = self.with_traced(init, inputs.traced)
-        return lift.store(self.lifted(make, [own, inputs.begin]), self.trailing)
-
-    def _stored(self, begin: Nest) -> Nest:
-        """Parameters [lanes, ...] in the memory layout, turned by the host, which takes a tenth of a call."""
-        if not self.trailing:
-            return begin
-        turned = tf.nest.map_structure(lambda leaf: np.moveaxis(leaf.numpy(), 0, -1), begin)
-        return tf.nest.map_structure(tf.constant, turned)
-
-    def _reset(self, params: Nest, state: Nest, live: tf.Tensor) -> Carry:
-        """A carry whose `live` lanes begin."""
-        if self._unbegun is None:
-            with tf.init_scope():
-                best = tf.fill([self.lanes.count], tf.constant(np.inf, self.real))
-                self._unbegun = self.empty()._replace(best=best)
-        return self._unbegun._replace(params=params, state=state, live=live)
-
-    def _seat_lanes(self, carry: Carry, inputs: Inputs, fresh: tf.Tensor) -> Carry:
-        begin, everyone = lift.store(inputs.begin, self.trailing), tf.ones([self.lanes.count], tf.bool)
-        reset = self._reset(begin, self._begin_lanes(inputs), everyone)
-        nests = {"params", "state", "previous", "tail_mean"}
-        fields = {}
-        for name, new, old in zip(Carry._fields, reset, carry, strict=True):
-            # All but the nests of parameters keep lanes last, whatever the layout.
-            fields[name] = lift.select(fresh, new, old, self.trailing or name not in nests)
-        return Carry(**fields)
-
-    def _observe(self, moving: Moving, steps: tf.Tensor, inputs: Inputs) -> tuple[tf.Tensor, tf.Tensor, Nest]:
-        """Loss, value ([lanes]) and gradients (in the memory layout) where the lanes stand.
-
-        Args:
-            steps: of each group, [groups].
-        """
-        if self.apart and not inputs.given:
-            return self._observe_apart(moving, steps, inputs)
-        look, own = self.with_traced(self._seen if inputs.given else self._look, inputs.traced)
-        args = [own, *(lift.load(n, self.trailing) for n in (moving.params, moving.state))]
-        if inputs.given:
-            found = self.lifted(look, [*args, inputs.given])
-        elif self.stochastic:
-            found = self.lifted(look, args, self._batches_at(steps, inputs))
-        else:
-            found = self.lifted(look, args)
-        loss, value, gradients = found
-        seen = loss, value, lift.store(gradients, self.trailing)
-        loss, value, gradients = lift.materialize(seen) if self.jit else seen
-        return loss, loss if isinstance(value, tuple) else value, gradients
-
-    def _observe_apart(
-        self, moving: Moving, steps: tf.Tensor, inputs: Inputs
-    ) -> tuple[tf.Tensor, tf.Tensor, Nest]:
-        """As `_observe`, of points in a few coordinates, each of which is a vector over lanes of its own.
-
-        What picks coordinates leaves gradients with lanes first otherwise, and all that reads them strides.
-        """
-        look, own = self.with_traced(self._look_along, inputs.traced)
-        (leaf,) = tf.nest.flatten(moving.params)
-        args = [own, tf.unstack(leaf), lift.load(moving.state, self.trailing)]
-        batches = [self._batches_at(steps, inputs)] if self.stochastic else []
-        loss, value, gradients = self.lifted(look, args, *batches)
-        seen = loss, value, tf.nest.pack_sequence_as(self.start, [tf.stack(gradients)])
-        loss, value, gradients = lift.materialize(seen) if self.jit else seen
-        return loss, loss if isinstance(value, tuple) else value, gradients
-
-    def _candidates(self, moving: Moving, gradients: Nest, step: Any, inputs: Inputs) -> tuple[Nest, Nest]:
-        """Parameters and state after an update of every lane, in the memory layout.
-
-        Args:
-            step: a scalar, or [lanes].
-        """
-        move, own = self.with_traced(self._move, inputs.traced)
-        nests = (moving.params, gradients, moving.state)
-        args = [own, *(lift.load(nest, self.trailing) for nest in nests), inputs.learning_rate]
-        if step.shape.rank:
-            params, state = self.lifted(move, [*args, step])
-        else:
-            params, state = self.lifted(lambda *lane: move(*lane, step), args)
-        return lift.store(params, self.trailing), lift.store(state, self.trailing)
-
     def _traced_once(self) -> Callable[[Moving, tf.Tensor, Inputs], tuple[tf.Tensor, tf.Tensor, Nest]]:
-        """`_observe` as a function of its own, which is traced where it is first called and called again
-        wherever else, which saves an eighth of the time that tracing a point's program takes."""
-        look = tf.function(self._observe, autograph=False)
+        """`LaneMaths.observe` as a function of its own, traced where it is first called and called again
+        wherever else: it saves an eighth of the time that tracing a point's program takes."""
+        look = tf.function(self.maths.observe, autograph=False)
 
         def observe(moving: Moving, steps: tf.Tensor, inputs: Inputs) -> tuple[tf.Tensor, tf.Tensor, Nest]:
             # Only what it reads, or other shapes of the rest would have it traced again.
@@ -380,7 +127,7 @@ class LaneProgram:
         """One step of every lane.
 
         Args:
-            observe: `_observe`, or what does the same.
+            observe: `LaneMaths.observe`, or what does the same.
             i: the trace's row for it.
             step: updates done, a scalar or [lanes].
             groups: the same for each group, [groups].
@@ -401,7 +148,7 @@ class LaneProgram:
         # Kept here and not read from the trace: a reduction over a conjunction is not vectorised, seven times
         # as slow as all others.
         missed = (row < np.inf) & (row > inputs.targets[-1])
-        params, state = self._candidates(moving, gradients, step, inputs)
+        params, state = self.maths.candidates(moving, gradients, step, inputs)
         stability = ()
         if self.program.stability:
             params = lift.materialize(params) if self.jit else params
@@ -423,7 +170,7 @@ class LaneProgram:
             first step: [quantities, lanes].
         """
         begin, acting = carry.step, carry.live & inputs.go
-        groups = self._steps_of_groups(carry)
+        groups = self.maths.steps_of_groups(carry)
         base = begin
         if self.lockstep:
             base = tf.reduce_max(tf.where(acting, begin, 0))
@@ -432,7 +179,7 @@ class LaneProgram:
         beginning = tf.reduce_any(first)
         # A point is looked at once more before its loop, which costs less than to ask at every step of it.
         ahead = not (self.network or inputs.given)
-        observe = self._traced_once() if ahead else self._observe
+        observe = self._traced_once() if ahead else self.maths.observe
         nan = tf.fill([self.lanes.count], tf.constant(np.nan, self.real))
 
         # Squares in the loop: where both branches are computed, a root would be taken at every step.
@@ -608,18 +355,24 @@ class LaneProgram:
         square root of the variance over steps, averaged over coordinates."""
         gap = lift.subtract(carry.params, lift.store(inputs.begin, self.trailing))
         square = lift.dot(gap, gap, self.trailing, self.real)
-        count = tf.cast(tf.maximum(carry.tail_count, 1) * self.size, self.real)
+        count = tf.cast(tf.maximum(carry.tail_count, 1) * self.maths.size, self.real)
         displacement, spread = tf.unstack(tf.sqrt(tf.stack([square, carry.tail_square / count])))
         return displacement, spread
 
     def _view_lanes(self, carry: Carry, inputs: Inputs) -> Nest:
         def seen(traced: Any, params: Nest, state: Nest) -> Nest:
-            return self.build_optimizer(traced).eval_params(params, state)
+            return self.maths.build_optimizer(traced).eval_params(params, state)
 
-        look, own = self.with_traced(seen, inputs.traced)
-        return self.lifted(look, [own, *(lift.load(n, self.trailing) for n in (carry.params, carry.state))])
+        look, own = self.maths.with_traced(seen, inputs.traced)
+        return self.maths.lifted(
+            look, [own, *(lift.load(n, self.trailing) for n in (carry.params, carry.state))]
+        )
 
     # -- what the host calls -----------------------------------------------------------------------
+
+    def empty(self) -> Carry:
+        """A carry whose lanes are all idle."""
+        return self.seating.empty()
 
     def view(self, carry: Carry, inputs: Inputs) -> Nest:
         """The parameters to evaluate, [lanes, ...]: averaging methods look at others than they train."""
@@ -630,12 +383,7 @@ class LaneProgram:
     def seat(self, carry: Carry, inputs: Inputs, fresh: tf.Tensor) -> Carry:
         """The carry with the runs of `inputs` begun in the lanes that are `fresh` (bool [lanes]); in lockstep
         all others are idle."""
-        if self.lockstep:  # to choose between old and new per field would take three times as long
-            state = self._first_state if self._first_state is not None else self._begin(inputs)
-            if self._begin.fixed:
-                self._first_state = state
-            return self._reset(self._stored(inputs.begin), state, fresh)
-        return self._seat(carry, inputs, fresh)
+        return self.seating.seat(carry, inputs, fresh)
 
     def advance(self, carry: Carry, inputs: Inputs, spans: int, steps: int, enough: int = 0) -> Any:
         """One call of the compiled program; see `_advance_lanes`."""

@@ -18,7 +18,7 @@ from harness.types import Cell
 
 tf = tensorflow()
 
-from harness.program import Inputs  # noqa: E402
+from harness.lanemaths import Inputs  # noqa: E402
 from harness.segments import LADDER, Carry  # noqa: E402
 
 DIVERGENCE_FACTOR = 1e6  # a loss above this many times the larger of 1 and the initial one has diverged

@@ -21,7 +21,8 @@ tf = tensorflow()
 from harness.batchsplit import BatchLoop  # noqa: E402
 from harness.evaluation import Evaluator  # noqa: E402
 from harness.graphs import Place  # noqa: E402
-from harness.program import Inputs, LaneProgram, LiftError  # noqa: E402
+from harness.lanemaths import Inputs  # noqa: E402
+from harness.program import LaneProgram, LiftError  # noqa: E402
 from harness.segments import LADDER  # noqa: E402
 from harness.strategies import Placement  # noqa: E402
 from harness.tilerun import Stopped, TileRun, ladder  # noqa: E402

@@ -19,6 +19,8 @@ LAYERS = [
     {"lanes", "tiling", "rows", "aggregates", "runtime", "kernels"},
     {"claims", "lift", "graphs", "strategies", "feasibility", "figures", "checks"},
     {"segments", "evaluation", "packing"},
+    {"lanemaths"},
+    {"seating"},
     {"program", "report", "planning"},
     {"tilerun", "batchsplit", "results"},
     {"worker"},

@@ -1,0 +1,228 @@
+"""The maths of one run, lifted over all lanes: where they stand, what they see there, and how they move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from harness import lift
+from harness.segments import Carry, Moving
+from harness.types import Lanes, Program
+
+Nest = Any
+
+APART = 4  # coordinates
+
+
+class Inputs(NamedTuple):
+    """What the host sends with every call; leaves are [lanes] unless stated."""
+
+    begin: Nest  # [lanes, ...] initial parameters of the run in each lane
+    group_seeds: tf.Tensor  # [groups] int32
+    learning_rate: tf.Tensor  # float64
+    traced: tuple[tf.Tensor, ...]  # float64, one per traced hyperparameter; a scalar where all runs share it
+    targets: tf.Tensor  # [LADDER, lanes]
+    limit: tf.Tensor  # above it a run counts as diverged
+    go: tf.Tensor  # bool, take part in this call
+    given: Nest = ()  # the step's loss [lanes] and gradients [lanes, ...] where others computed them
+
+
+def check_update(params: Nest, new_params: Nest, state: Nest, new_state: Nest) -> None:
+    """An update must keep structure, shapes and dtypes; says which leaf does not."""
+    for what, old, new in (("parameters", params, new_params), ("state", state, new_state)):
+        try:
+            tf.nest.assert_same_structure(old, new)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"update() changed the structure of the {what}.") from error
+        for i, (a, b) in enumerate(zip(tf.nest.flatten(old), tf.nest.flatten(new), strict=True)):
+            b = tf.convert_to_tensor(b)
+            if a.dtype != b.dtype:
+                raise TypeError(
+                    f"update() returned {b.dtype.name} for leaf {i} of the {what}, expected {a.dtype.name}."
+                )
+            if not a.shape.is_compatible_with(b.shape):
+                raise TypeError(
+                    f"update() returned shape {tuple(b.shape)} for leaf {i} of the {what}, "
+                    f"expected {tuple(a.shape)}."
+                )
+
+
+class LaneMaths:
+    """What an optimizer and a workload compute, for one run and for all lanes of a program.
+
+    Args:
+        program: its `lanes` decide the shapes.
+        workload: an instance, already in the program's dtype.
+        build_optimizer: traced values (scalars, in `Component.traced()` order) → optimizer.
+        jit: whether XLA compiles it.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        workload: Any,
+        build_optimizer: Callable[[Sequence[Any] | None], Any],
+        *,
+        jit: bool,
+    ):
+        self.workload, self.build_optimizer, self.jit = workload, build_optimizer, jit
+        self.lanes: Lanes = program.lanes
+        self.start = tf.nest.map_structure(tf.convert_to_tensor, workload.init(0))
+        self.trailing = lift.trailing_layout(self.start)
+        self.state = build_optimizer(None).init(self.start)
+        self.real = tf.float64 if program.dtype == "float64" else tf.float32
+        probe = workload.batch(0, 0)
+        self.stochastic = probe is not None
+        self.batch_spec = tf.nest.map_structure(
+            lambda leaf: tf.TensorSpec(leaf.shape, leaf.dtype),
+            tf.nest.map_structure(tf.convert_to_tensor, probe) if self.stochastic else (),
+        )
+        leaves = tf.nest.flatten(self.start)
+        self.size = sum(leaf.shape.num_elements() for leaf in leaves)
+        # A point in a few coordinates, looked at along each.
+        self.apart = len(leaves) == 1 and leaves[0].shape.rank == 1 and leaves[0].shape[0] <= APART
+
+    # -- one run -----------------------------------------------------------------------------------
+
+    def differentiate(self, params: Nest, batch: Nest | None) -> tuple[tf.Tensor, Nest]:
+        """Loss and gradients of a single run, in the structure of `params`."""
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(params)
+            loss = self.workload.loss(params, batch)
+        return loss, tape.gradient(loss, params, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+    def _look(self, traced: Any, params: Nest, state: Nest, *batch: Nest) -> Nest:
+        """What a single run sees at its parameters; see `_seen`."""
+        found = self.differentiate(params, batch[0] if self.stochastic else None)
+        return self._seen(traced, params, state, found)
+
+    def _look_along(self, traced: Any, coordinates: Sequence[tf.Tensor], state: Nest, *batch: Nest) -> Nest:
+        """As `_look` at a point given as its coordinates, scalars; gradients are scalars too."""
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(coordinates)
+            params = tf.nest.pack_sequence_as(self.start, [tf.stack(coordinates)])
+            loss = self.workload.loss(params, batch[0] if self.stochastic else None)
+        zero = tf.UnconnectedGradients.ZERO
+        found = loss, tape.gradient(loss, coordinates, unconnected_gradients=zero)
+        return self._seen(traced, params, state, found)
+
+    def _seen(self, traced: Any, params: Nest, state: Nest, found: tuple[tf.Tensor, Nest]) -> Nest:
+        """The loss, the value that targets are compared with (() where it is the loss), and gradients."""
+        loss, gradients = found
+        seen = self.build_optimizer(traced).eval_params(params, state)
+        same = all(a is b for a, b in zip(tf.nest.flatten(seen), tf.nest.flatten(params), strict=True))
+        value = None if same and not self.stochastic else self.workload.objective(seen)
+        return tf.cast(loss, self.real), () if value is None else tf.cast(value, self.real), gradients
+
+    def _move(self, traced: Any, params: Nest, gradients: Nest, state: Nest, rate: Any, step: Any) -> Nest:
+        """One update of a single run."""
+        new_params, new_state = self.build_optimizer(traced).update(params, gradients, state, rate, step)
+        check_update(params, new_params, state, new_state)
+        return new_params, new_state
+
+    # -- all lanes ---------------------------------------------------------------------------------
+
+    def with_traced(
+        self, fn: Callable[..., Nest], traced: Sequence[tf.Tensor]
+    ) -> tuple[Callable[..., Nest], list[tf.Tensor]]:
+        """`fn(traced, ...)` as a function of those hyperparameters only that differ between lanes, and these.
+
+        What all lanes share stays a scalar: what an optimizer makes of it is made once.
+        """
+        shared = [value.shape.rank == 0 for value in traced]
+
+        def with_all(own: Sequence[tf.Tensor], *rest: Nest) -> Nest:
+            lane = iter(own)
+            return fn(tuple(v if s else next(lane) for v, s in zip(traced, shared, strict=True)), *rest)
+
+        return with_all, [v for v, s in zip(traced, shared, strict=True) if not s]
+
+    def lifted(self, fn: Callable[..., Nest], args: Sequence[Nest], batches: Nest | None = None) -> Nest:
+        """`fn` for every lane: leaves of `args` and of the result are [lanes, ...], of `batches`, its last
+        argument where there are any, [groups, ...]."""
+        if self.lanes.count == 1:  # nothing to lift
+            nests = [*args] if batches is None else [*args, batches]
+            one = [tf.nest.map_structure(lambda leaf: leaf[0], nest) for nest in nests]
+            return tf.nest.map_structure(lambda leaf: tf.convert_to_tensor(leaf)[None], fn(*one))
+        if batches is None:
+            return lift.map_lanes(fn, args)
+        return lift.map_groups(fn, args, batches, self.lanes.groups, self.lanes.width)
+
+    def batches(self, carry: Carry, inputs: Inputs) -> Nest:
+        """The batches of this step, gathered once per seed: leaves are [groups, ...]."""
+        return self._batches_at(self.steps_of_groups(carry), inputs)
+
+    def steps_of_groups(self, carry: Carry) -> tf.Tensor:
+        """Where the running lanes of each group stand, [groups] int32."""
+        step = tf.where(carry.live, carry.step, 0)
+        return tf.reduce_max(tf.reshape(step, [self.lanes.groups, self.lanes.width]), 1)
+
+    def _batches_at(self, steps: tf.Tensor, inputs: Inputs) -> Nest:
+        return tf.map_fn(
+            lambda pair: self.workload.batch(pair[0], pair[1]),
+            (inputs.group_seeds, steps),
+            fn_output_signature=self.batch_spec,
+        )
+
+    def observe(self, moving: Moving, steps: tf.Tensor, inputs: Inputs) -> tuple[tf.Tensor, tf.Tensor, Nest]:
+        """Loss, value ([lanes]) and gradients (in the memory layout) where the lanes stand.
+
+        Args:
+            steps: of each group, [groups].
+        """
+        if self.apart and not inputs.given:
+            return self._observe_apart(moving, steps, inputs)
+        look, own = self.with_traced(self._seen if inputs.given else self._look, inputs.traced)
+        args = [own, *(lift.load(n, self.trailing) for n in (moving.params, moving.state))]
+        if inputs.given:
+            found = self.lifted(look, [*args, inputs.given])
+        elif self.stochastic:
+            found = self.lifted(look, args, self._batches_at(steps, inputs))
+        else:
+            found = self.lifted(look, args)
+        loss, value, gradients = found
+        seen = loss, value, lift.store(gradients, self.trailing)
+        loss, value, gradients = lift.materialize(seen) if self.jit else seen
+        return loss, loss if isinstance(value, tuple) else value, gradients
+
+    def _observe_apart(
+        self, moving: Moving, steps: tf.Tensor, inputs: Inputs
+    ) -> tuple[tf.Tensor, tf.Tensor, Nest]:
+        """As `observe`, of points in a few coordinates, each of which is a vector over lanes of its own.
+
+        What picks coordinates leaves gradients with lanes first otherwise, and all that reads them strides.
+        """
+        look, own = self.with_traced(self._look_along, inputs.traced)
+        (leaf,) = tf.nest.flatten(moving.params)
+        args = [own, tf.unstack(leaf), lift.load(moving.state, self.trailing)]
+        batches = [self._batches_at(steps, inputs)] if self.stochastic else []
+        loss, value, gradients = self.lifted(look, args, *batches)
+        seen = loss, value, tf.nest.pack_sequence_as(self.start, [tf.stack(gradients)])
+        loss, value, gradients = lift.materialize(seen) if self.jit else seen
+        return loss, loss if isinstance(value, tuple) else value, gradients
+
+    def candidates(self, moving: Moving, gradients: Nest, step: Any, inputs: Inputs) -> tuple[Nest, Nest]:
+        """Parameters and state after an update of every lane, in the memory layout.
+
+        Args:
+            step: a scalar, or [lanes].
+        """
+        move, own = self.with_traced(self._move, inputs.traced)
+        nests = (moving.params, gradients, moving.state)
+        args = [own, *(lift.load(nest, self.trailing) for nest in nests), inputs.learning_rate]
+        if step.shape.rank:
+            params, state = self.lifted(move, [*args, step])
+        else:
+            params, state = self.lifted(lambda *lane: move(*lane, step), args)
+        return lift.store(params, self.trailing), lift.store(state, self.trailing)
+
+    def begin(self, inputs: Inputs) -> Nest:
+        """The state of every lane at its run's start, in the memory layout."""
+
+        def init(traced: Any, params: Nest) -> Nest:
+            return self.build_optimizer(traced).init(params)
+
+        make, own = self.with_traced(init, inputs.traced)
+        return lift.store(self.lifted(make, [own, inputs.begin]), self.trailing)
