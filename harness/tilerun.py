@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from operator import attrgetter
 from typing import Any
 
@@ -116,8 +117,19 @@ class TileRun:
         starts = self.warm.starts(seeds.tolist())
         self.starts = starts.params
         self.traced = self._traced_columns()
-        self.targets = starts.targets[:, self.seed_row]  # [LADDER, cells]
-        self.limit = DIVERGENCE_FACTOR * np.maximum(1.0, np.abs(starts.values))[self.seed_row]
+        real = self.compiled.real.as_numpy_dtype
+        # Of the seeds: few, whose values are then taken by lane.
+        self.ladders = starts.targets
+        limit = DIVERGENCE_FACTOR * np.maximum(1.0, np.abs(starts.values))
+        self.limit = np.minimum(limit, np.finfo(real).max).astype(real)
+        # Where the target is on a monitored metric, the host looks for hits; the device must find none.
+        ladders = np.full_like(self.ladders, -np.inf) if self.by_metric else self.ladders
+        self.device_ladders = ladders.astype(real)
+
+    @cached_property
+    def targets(self) -> np.ndarray:
+        """[LADDER, cells]."""
+        return self.ladders[:, self.seed_row]
 
     def _traced_columns(self) -> np.ndarray:
         """[traced hyperparameters, cells] float64."""
@@ -165,8 +177,7 @@ class TileRun:
 
     def _inputs(self) -> Inputs:
         cell = np.maximum(self.seats.cell, 0)
-        real = self.compiled.real.as_numpy_dtype
-        limit = np.minimum(self.limit[cell], np.finfo(real).max)
+        row = self.seed_row[cell]
         return Inputs(
             begin=self.begin,
             group_seeds=tf.constant(self._group_seeds()),
@@ -175,8 +186,8 @@ class TileRun:
                 tf.constant(column[0] if shared else column[cell])
                 for column, shared in zip(self.traced, self.program.shared, strict=True)
             ),
-            targets=tf.constant(self._device_targets(cell).astype(real)),
-            limit=tf.constant(limit.astype(real)),
+            targets=tf.constant(np.take(self.device_ladders, row, 1)),
+            limit=tf.constant(self.limit[row]),
             go=tf.constant(self.live),
         )
 
@@ -187,10 +198,6 @@ class TileRun:
             self.seats.cell.reshape(groups, -1).max(1) if self.compiled.stochastic else np.zeros(groups, int)
         )
         return self.seed[np.maximum(held, 0)].astype(np.int32)
-
-    def _device_targets(self, cell: np.ndarray) -> np.ndarray:
-        # Where the target is on a monitored metric, the host looks for hits; the device must find none.
-        return np.full((LADDER, len(cell)), -np.inf) if self.by_metric else self.targets[:, cell]
 
     def _call(self, carry: Carry, inputs: Inputs) -> Carry:
         if not self.live.any():
