@@ -51,7 +51,8 @@ def draw(rounds: pd.DataFrame, titles: dict[str, str], path: Path) -> None:
         axes.annotate(
             times(row["ratio"]), (row["ratio"], row["work"]), textcoords="offset points",
             xytext=(0, -10 if row["peer"] == NAMES["eager"] else 9),
-            ha="center", va="center", fontsize=8.5, color=colour,
+            ha="center", va="center", fontsize=8.5, color=colour, zorder=2.5,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},  # the line at 1 ends before it
         )  # fmt: skip
     axes.axvline(1, color="#212529", linewidth=1.2, zorder=1)
     axes.set(
