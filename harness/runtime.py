@@ -28,8 +28,8 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "optgrid" / "xla"
 
 
-# More than the outermost loop touches in a point's program: compiled as one function, it takes a
-# quarter less time to compile than as fifty kernels.
+# More than the outermost loop touches in a point's program: compiled as one function, it takes a quarter less
+# time to compile than as fifty kernels, and XLA has no operations of it to spread over threads.
 SMALL_LOOP_BYTES = 8_000_000
 
 # Measured on Adam x Rosenbrock, 1,024 lanes (benchmarks/NOTES.md):

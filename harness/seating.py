@@ -47,13 +47,10 @@ class Seating:
         return self._reset(self._stored(inputs.begin), state, fresh)
 
     def _zeros(self, nest: Nest) -> Nest:
+        count = self.maths.lanes.count
+
         def zero(leaf: tf.Tensor) -> tf.Tensor:
-            shape = (
-                [*leaf.shape, self.maths.lanes.count]
-                if self.maths.trailing
-                else [self.maths.lanes.count, *leaf.shape]
-            )
-            return tf.zeros(shape, leaf.dtype)
+            return tf.zeros([*leaf.shape, count] if self.maths.trailing else [count, *leaf.shape], leaf.dtype)
 
         return tf.nest.map_structure(zero, nest)
 
