@@ -110,11 +110,12 @@ class TileRun:
             return np.fromiter(map(attrgetter(name), self.cells), dtype, count)
 
         self.seed, self.rate = column("seed", np.int64), column("learning_rate", np.float64)
-        seeds, self.seed_row = np.unique(self.seed, return_inverse=True)
-        if not self.warm.knows(seeds.tolist()):
+        unique, self.seed_row = np.unique(self.seed, return_inverse=True)
+        seeds = unique.tolist()
+        if not self.warm.knows(seeds):
             with _away():  # the first look at a seed may take long
-                self.warm.starts(seeds.tolist())
-        starts = self.warm.starts(seeds.tolist())
+                self.warm.starts(seeds)
+        starts = self.warm.starts(seeds)
         self.starts = starts.params
         self.traced = self._traced_columns()
         real = self.compiled.real.as_numpy_dtype
