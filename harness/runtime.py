@@ -28,15 +28,19 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "optgrid" / "xla"
 
 
-# More than the outermost loop touches in a point's program: compiled as one function, it takes a quarter less
-# time to compile than as fifty kernels, and XLA has no operations of it to spread over threads.
-SMALL_LOOP_BYTES = 8_000_000
+# More than the outermost loop touches in the program of a point, or of a network whose products are written
+# out: compiled as one function, it takes a quarter less time to compile than as fifty kernels, and XLA has no
+# operations of it to spread over threads.
+SMALL_LOOP_BYTES = 256_000_000
 
 # Measured on Adam x Rosenbrock, 1,024 lanes (benchmarks/NOTES.md):
 XLA_FLAGS = {
     # Loops that touch less in a round become one function without a kernel to launch per operation. Matrix
-    # products are plain loops there, so that `lift.in_kernels` keeps the loops of networks out.
-    "xla_backend_extra_options": f"xla_cpu_small_while_loop_byte_threshold={SMALL_LOOP_BYTES}",
+    # products are plain loops there, so that `lift.in_kernels` keeps the loops of other networks out.
+    # LLVM takes loops of a few rounds apart before it makes vectors of them: those over 16 lanes stay loops.
+    "xla_backend_extra_options": (
+        f"xla_cpu_small_while_loop_byte_threshold={SMALL_LOOP_BYTES},-unroll-full-max-count=15"
+    ),
     # the whole of an AVX-512 register, where there is one
     "xla_cpu_prefer_vector_width": "512",
     # reductions by a library of kernels cannot be part of such a function

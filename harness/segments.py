@@ -89,7 +89,7 @@ def when(
         using: what `then` computes with.
         lanes: the `LaneProgram`.
     """
-    if not lanes.trailing:
+    if lanes.network or not lanes.trailing:
         return loop_once(condition, then, value, using, jit=lanes.jit)
     return tf.nest.map_structure(lambda a, b: tf.where(condition, a, b), then(value, using), value)
 
@@ -184,25 +184,9 @@ def absorb(
         targets: [LADDER, lanes].
         lanes: the `LaneProgram`.
     """
-    none = lanes.plan.span
-    rows = tf.range(none)[:, None]
-    value = tf.where(rows < count, trace, tf.constant(np.inf, trace.dtype))
     ended = tf.logical_and(acting, tf.logical_not(moving.going))
-
-    def look(_: Nest, value: tf.Tensor) -> Nest:
-        """Rows that a lane has, fewer than `count` only where it ended, and the last of them."""
-        rows_of = tf.reduce_sum(tf.cast(value < np.inf, tf.int32), 0)
-        return rows_of, tf.reduce_sum(tf.where(rows == rows_of - 1, value, 0), 0)
-
-    if lanes.trailing:  # cheaper than to ask
-        seen, last_value = look((), value)
-    else:
-        # Gathered: XLA takes the place of a slice for a constant, and would compile anew for each of them.
-        whole = tf.where(acting, count, 0), tf.gather(trace, tf.maximum(count - 1, 0))
-        seen, last_value = loop_once(tf.reduce_any(ended), look, whole, value, jit=lanes.jit)
+    low, at, seen, last_value = _look_down(trace, count)
     final = tf.where(seen > 0, last_value, carry.final)
-    low = tf.reduce_min(value, 0)
-    at = tf.reduce_min(tf.where(value == low, rows, none), 0)
     better = low < carry.best
     done = ended & (seen > 0) & (carry.step + seen > lanes.program.budget)
     if ends_at_target(lanes.program, lanes.workload):
@@ -217,24 +201,45 @@ def absorb(
         final=final,
         best=tf.where(better, low, carry.best),
         best_step=tf.where(better, carry.step + at, carry.best_step),
-        hits=_first_hits(carry, value, low, targets),
+        hits=_first_hits(carry, trace, count, low, targets),
         last_miss=moving.last_miss,
         **kept,
     )
 
 
-def _first_hits(carry: Carry, value: tf.Tensor, low: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+def _look_down(trace: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Of a segment's rows: the lowest value of each lane, its row, how many it has, and the last of them;
+    infinity, 0, 0 and 0 where it has none.
+
+    Row by row, so that it is whole vectors of lanes: XLA makes a reduction by column.
+    """
+
+    def look(j: tf.Tensor, low: tf.Tensor, at: tf.Tensor, seen: tf.Tensor, last: tf.Tensor) -> Nest:
+        row = trace[j]
+        fine = row < np.inf
+        at = tf.where(row < low, j, at)
+        return j + 1, tf.minimum(low, row), at, seen + tf.cast(fine, tf.int32), tf.where(fine, row, last)
+
+    real = tf.zeros_like(trace[0])
+    whole = tf.zeros_like(real, tf.int32)
+    begin = (tf.constant(0), real + tf.constant(np.inf, real.dtype), whole, whole, real)
+    _, low, at, seen, last = tf.while_loop(lambda j, *_: j < count, look, begin)
+    return low, at, seen, last
+
+
+def _first_hits(
+    carry: Carry, trace: tf.Tensor, count: tf.Tensor, low: tf.Tensor, targets: tf.Tensor
+) -> tf.Tensor:
     """The carry's hits with those of a segment: in each round every lane looks for the target that comes next
     for it, until none reaches another. Few lanes reach more than one or two of the twelve in a segment.
 
     Args:
         carry: before the segment.
-        value: [span, lanes]; infinity where a lane has none.
+        trace: [span, lanes], of which `count` rows mean something; infinity where a lane has no value.
         low: the lowest of them, [lanes].
         targets: [LADDER, lanes], none above the one before it.
     """
-    span = value.shape[0]
-    rows, places = tf.range(span)[:, None], tf.range(LADDER)[:, None]
+    places = tf.range(LADDER)[:, None]
 
     def upcoming(reached: tf.Tensor) -> tf.Tensor:
         """The first target that is not reached yet; minus infinity where all are."""
@@ -245,7 +250,12 @@ def _first_hits(carry: Carry, value: tf.Tensor, low: tf.Tensor, targets: tf.Tens
 
     def look(i: tf.Tensor, reached: tf.Tensor, target: tf.Tensor, hits: tf.Tensor) -> Nest:
         hit = low <= target
-        first = tf.reduce_min(tf.where(value <= target, rows, span), 0)
+
+        def earlier(j: tf.Tensor, first: tf.Tensor) -> Nest:  # from the last row on
+            return j - 1, tf.where(trace[j] <= target, j, first)
+
+        begin = (count - 1, tf.zeros_like(reached))
+        _, first = tf.while_loop(lambda j, _: j >= 0, earlier, begin)
         hits = tf.where((places == reached) & hit, carry.step + first, hits)
         reached = reached + tf.cast(hit, tf.int32)
         return i + 1, reached, upcoming(reached), hits
