@@ -157,6 +157,7 @@ class TileRun:
 
     def _run(self) -> None:
         carry = self.compiled.empty()
+        inputs = None
         while self.seats.busy:
             if self.stopped():
                 raise Stopped
@@ -169,7 +170,8 @@ class TileRun:
                 self.begin = tf.nest.map_structure(tf.constant, begins)
                 self.was_step[fresh] = 0
                 self.live |= fresh
-            inputs = self._inputs()
+            if inputs is None or fresh.any():  # of a lane that is done they may be what they were
+                inputs = self._inputs()
             if fresh.any():
                 carry = self.call(self.compiled.seat, carry, inputs, tf.constant(fresh))
             if self.compiled.monitored:
