@@ -9,8 +9,12 @@ import tensorflow as tf
 
 from harness import lift
 from harness.graphs import Graph, Place
+from harness.lanes_last import Lifting
 
 Nest = Any
+
+# Of all that is computed on the way, for all lanes: above it, few lanes at a time are faster.
+WRITTEN_OUT_BYTES = 64 * 2**20
 
 
 class Evaluator:
@@ -21,21 +25,32 @@ class Evaluator:
         start: parameters of a single run, whatever their values.
         lanes: how many runs are evaluated together.
         place: where its graphs are kept for the next process.
+        last: whether the parameters that are evaluated come as [..., lanes].
     """
 
     def __init__(
-        self, workload: Any, start: Nest, lanes: int, *, jit: bool = True, place: Place | None = None
+        self,
+        workload: Any,
+        start: Nest,
+        lanes: int,
+        *,
+        jit: bool = True,
+        place: Place | None = None,
+        last: bool = False,
     ):
         self.lanes = lanes
         # Whole data sets ride in every lane: a few lanes at a time keep them in the cache.
         self.at_once = next(n for n in (4, 3, 2, 1) if lanes % n == 0)
 
-        def lifted(fn: Callable[[Nest], dict[str, Any]], name: str) -> Graph:
+        def lifted(fn: Callable[[Nest], dict[str, Any]], name: str) -> Callable[[Nest], dict[str, Any]]:
             def one(params: Nest) -> dict[str, Any]:
                 return {k: tf.cast(v, tf.float64) for k, v in fn(params).items()}
 
             like = dict.fromkeys(fn(start), 0)
-            return Graph(lambda p: self._spread(one, p), like, jit=jit, name=name, place=place)
+            if not last:
+                return Graph(lambda p: self._spread(one, p), like, jit=jit, name=name, place=place)
+            made = Graph(lambda p, n: self._written_out(one, p, n), like, jit=jit, name=name, place=place)
+            return lambda params: made(params, 1)
 
         self.monitor = lifted(workload.monitor, "monitor")
         self.evaluate = lifted(workload.evaluate, "evaluate")
@@ -60,8 +75,30 @@ class Evaluator:
         values = tf.map_fn(some, tf.range(rounds), fn_output_signature=spec)
         return {k: tf.reshape(v, [self.lanes]) for k, v in values.items()}
 
+    def _written_out(self, one: Callable[[Nest], dict[str, Any]], params: Nest, rounds: tf.Tensor) -> Nest:
+        """`one` for every lane: [..., lanes] → name → [lanes].
+
+        Args:
+            rounds: 1, which XLA must not know: it makes one function of a loop, and of nothing else.
+        """
+        lifting = Lifting(self.lanes)
+        traced = lifting.trace(one, [params])
+        if traced.bytes * self.lanes > WRITTEN_OUT_BYTES:
+            return self._spread(one, lift.load(params, True))
+        names = list(traced.like)
+
+        def once(k: tf.Tensor, *_: tf.Tensor) -> Any:
+            k, given = lift.materialize((k, params))
+            found = lifting.run(traced, [given])
+            k = lift.in_kernels(k) if lifting.foreign else k
+            return k + 1, *(found[name] for name in names)
+
+        begin = [tf.zeros([self.lanes], tf.float64) for _ in names]
+        _, *found = tf.while_loop(lambda k, *_: k < rounds, once, (tf.constant(0), *begin))
+        return dict(zip(names, found, strict=True))
+
     def compile(self, params: Nest) -> None:
-        """Traces and compiles both; `params` are [lanes, ...]."""
+        """Traces and compiles both; `params` are as they are evaluated."""
         self.monitor(params)
         self.evaluate(params)
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from harness import lift
+from harness.lanes_last import Lifting
 from harness.segments import Carry, Moving
 from harness.types import Lanes, Program
 
@@ -70,7 +71,9 @@ class LaneMaths:
         self.workload, self.build_optimizer, self.jit = workload, build_optimizer, jit
         self.lanes: Lanes = program.lanes
         self.start = tf.nest.map_structure(tf.convert_to_tensor, workload.init(0))
-        self.trailing = lift.trailing_layout(self.start)
+        self.written_out = program.written_out and jit
+        self.trailing = lift.trailing_layout(self.start) or self.written_out
+        self.lifting = Lifting(program.lanes.count)
         self.state = build_optimizer(None).init(self.start)
         self.real = tf.float64 if program.dtype == "float64" else tf.float32
         probe = workload.batch(0, 0)
@@ -146,6 +149,10 @@ class LaneMaths:
             nests = [*args] if batches is None else [*args, batches]
             one = [tf.nest.map_structure(lambda leaf: leaf[0], nest) for nest in nests]
             return tf.nest.map_structure(lambda leaf: tf.convert_to_tensor(leaf)[None], fn(*one))
+        if self.written_out:
+            shared = [] if batches is None else [tf.nest.map_structure(lambda leaf: leaf[0], batches)]
+            out = self.lifting(fn, [lift.store(nest, True) for nest in args], shared)
+            return lift.load(out, True)
         if batches is None:
             return lift.map_lanes(fn, args)
         return lift.map_groups(fn, args, batches, self.lanes.groups, self.lanes.width)
@@ -160,6 +167,9 @@ class LaneMaths:
         return tf.reduce_max(tf.reshape(step, [self.lanes.groups, self.lanes.width]), 1)
 
     def _batches_at(self, steps: tf.Tensor, inputs: Inputs) -> Nest:
+        if self.lanes.groups == 1:
+            one = self.workload.batch(inputs.group_seeds[0], steps[0])
+            return tf.nest.map_structure(lambda leaf: tf.convert_to_tensor(leaf)[None], one)
         return tf.map_fn(
             lambda pair: self.workload.batch(pair[0], pair[1]),
             (inputs.group_seeds, steps),
@@ -203,20 +213,51 @@ class LaneMaths:
         loss, value, gradients = lift.materialize(seen) if self.jit else seen
         return loss, loss if isinstance(value, tuple) else value, gradients
 
-    def candidates(self, moving: Moving, gradients: Nest, step: Any, inputs: Inputs) -> tuple[Nest, Nest]:
-        """Parameters and state after an update of every lane, in the memory layout.
+    def candidates(
+        self, moving: Moving, gradients: Nest, step: Any, inputs: Inputs, going: tf.Tensor
+    ) -> tuple[Nest, Nest]:
+        """Parameters after an update of every lane, and the state of those that are `going` after it, of all
+        others before it; in the memory layout.
 
         Args:
             step: a scalar, or [lanes].
+            going: bool [lanes].
         """
         move, own = self.with_traced(self._move, inputs.traced)
         nests = (moving.params, gradients, moving.state)
         args = [own, *(lift.load(nest, self.trailing) for nest in nests), inputs.learning_rate]
+        if self.written_out:
+            return self._candidates_written_out(move, own, moving, gradients, step, inputs, going)
         if step.shape.rank:
             params, state = self.lifted(move, [*args, step])
         else:
             params, state = self.lifted(lambda *lane: move(*lane, step), args)
-        return lift.store(params, self.trailing), lift.store(state, self.trailing)
+        state = lift.select(going, lift.store(state, self.trailing), moving.state, self.trailing)
+        return lift.store(params, self.trailing), state
+
+    def _candidates_written_out(
+        self,
+        move: Callable[..., Nest],
+        own: Nest,
+        moving: Moving,
+        gradients: Nest,
+        step: Any,
+        inputs: Inputs,
+        going: tf.Tensor,
+    ) -> tuple[Nest, Nest]:
+        """As `candidates`. The state is chosen where it is made, and parameters are made of what was chosen:
+        else XLA makes it once more for the parameters, of a copy of the whole state before the update."""
+        args = [own, moving.params, gradients, moving.state, inputs.learning_rate]
+        shared = [] if step.shape.rank else [step]
+        traced = self.lifting.trace(move, args + [step] * (not shared), shared)
+        old = tf.nest.flatten(moving.state)
+
+        def chosen(i: int) -> Callable[[tf.Tensor], tf.Tensor]:
+            return lambda new: lift.materialize(lift.select(going, new, old[i], True))
+
+        places = range(len(traced.graph.outputs) - len(old), len(traced.graph.outputs))
+        change = {place: chosen(i) for i, place in enumerate(places)}
+        return self.lifting.run(traced, args + [step] * (not shared), shared, change)
 
     def begin(self, inputs: Inputs) -> Nest:
         """The state of every lane at its run's start, in the memory layout."""

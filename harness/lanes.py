@@ -26,6 +26,10 @@ FUNCTION_LANES = 4096
 #   64-32-10, 0.1 MB: 400 with 16, 365 to 400 with 32, 386 to 400 with 64
 NETWORK_BYTES = 9 * 2**20
 NETWORK_LANES = 64
+# Networks so small that 16 lanes of them stay near the core with all that a step makes: their products are
+# written out (`harness.products`), in vectors of 16 lanes, of which three quarters at least must be used.
+VECTOR = 16
+WRITTEN_OUT_BYTES = 4 * 2**20
 SHARE_ABOVE = 2048
 
 
@@ -50,6 +54,7 @@ def choose(
     network: bool,
     stop_at_target: bool,
     memory_bytes: int,
+    written_out: bool = False,
 ) -> Lanes:
     """Lanes of a program.
 
@@ -63,7 +68,12 @@ def choose(
         network: parameters are matrices.
         stop_at_target: runs end at their target, so that lanes are refilled from a queue.
         memory_bytes: what may be used in all.
+        written_out: products of matrices can be.
     """
+    if written_out and lane_bytes * VECTOR <= min(WRITTEN_OUT_BYTES, memory_bytes // 4):
+        vectors = -(-per_seed // VECTOR)
+        if per_seed >= 0.75 * vectors * VECTOR:
+            return Lanes(1, VECTOR * min(vectors, WRITTEN_OUT_BYTES // (VECTOR * lane_bytes)))
     budget = min(NETWORK_BYTES if network else WORKING_SET_BYTES, memory_bytes // 4)
     cap = at_most(max(1, budget // max(1, lane_bytes)))
     if loop_bytes:

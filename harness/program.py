@@ -148,14 +148,14 @@ class LaneProgram:
         # Kept here and not read from the trace: a reduction over a conjunction is not vectorised, seven times
         # as slow as all others.
         missed = (row < np.inf) & (row > inputs.targets[-1])
-        params, state = self.maths.candidates(moving, gradients, step, inputs)
+        params, state = self.maths.candidates(moving, gradients, step, inputs, going)
         stability = ()
         if self.program.stability:
             params = lift.materialize(params) if self.jit else params
             stability = segments.stabilise(moving, params, row < np.inf, going, step, self)
         after = Moving(
             params=lift.select(going, params, moving.params, self.trailing),
-            state=lift.select(going, state, moving.state, self.trailing),
+            state=state,
             going=going,
             last_miss=tf.where(missed, step, moving.last_miss),
             stability=stability,
@@ -202,7 +202,7 @@ class LaneProgram:
             if not ahead:
                 at_start = (i == 0) if self.program.curves else (i == 0) & beginning
                 loss, slope = segments.when(at_start, seen, (loss, slope), (now, gradients), lanes=self)
-            i = i if self.trailing else lift.in_kernels(i)
+            i = i if self.trailing and not self.maths.lifting.foreign else lift.in_kernels(i)
             return i + 1, moving, trace, loss, slope, move
 
         stability = segments.stability_of(carry)
@@ -364,9 +364,10 @@ class LaneProgram:
             return self.maths.build_optimizer(traced).eval_params(params, state)
 
         look, own = self.maths.with_traced(seen, inputs.traced)
-        return self.maths.lifted(
+        found = self.maths.lifted(
             look, [own, *(lift.load(n, self.trailing) for n in (carry.params, carry.state))]
         )
+        return lift.store(found, self.maths.written_out)
 
     # -- what the host calls -----------------------------------------------------------------------
 
@@ -375,8 +376,9 @@ class LaneProgram:
         return self.seating.empty()
 
     def view(self, carry: Carry, inputs: Inputs) -> Nest:
-        """The parameters to evaluate, [lanes, ...]: averaging methods look at others than they train."""
-        if self.identity_view and not self.trailing:
+        """The parameters to evaluate, [lanes, ...], or [..., lanes] where products are written out: averaging
+        methods look at others than they train."""
+        if self.identity_view and (self.maths.written_out or not self.trailing):
             return carry.params
         return self._view(carry, inputs)
 

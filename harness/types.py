@@ -253,6 +253,7 @@ class Program:
         curves: whether recorded points are kept.
         shared: per traced hyperparameter, whether all of the study's cells of this program have one value.
         split, replicas, drop_remainder: as in `Layout`; `replicas` counts where a batch is split.
+        written_out: whether products of matrices are, on a CPU: see `harness.products`.
     """
 
     key: str
@@ -270,6 +271,7 @@ class Program:
     split: str = "lanes"
     replicas: int = 1
     drop_remainder: bool = False
+    written_out: bool = False
 
 
 @dataclass(frozen=True)

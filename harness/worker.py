@@ -153,8 +153,13 @@ class Programs:
             return BatchLoop(lanes, self.placement)
 
         loop = split if program.split == "batch" else None
-        alone = replace(program, lanes=Lanes(1, 1))
-        attempts = [(program, True, ""), (alone, True, "ran one lane at a time: {}")]
+        alone = replace(program, lanes=Lanes(1, 1), written_out=False)
+        attempts = [
+            (replace(program, written_out=False), True, ""),
+            (alone, True, "ran one lane at a time: {}"),
+        ]
+        if program.written_out and "CPU" in self.placement.device:
+            attempts.insert(0, (program, True, ""))
         attempts.append((alone, False, "ran without XLA, one lane at a time: {}"))
         reason = ""
         for i, (attempt, jit, note) in enumerate(attempts):
@@ -162,6 +167,7 @@ class Programs:
                 names = [
                     program.key,
                     asdict(attempt.lanes),
+                    attempt.written_out,
                     jit,
                     program.stride,
                     program.curves,
@@ -195,13 +201,14 @@ class Programs:
         workload, start = compiled.workload, compiled.start
         if not compiled.monitored and not workload.evaluate(start):
             return None
-        key = digest([repr(workload), compiled.lanes.count, jit])
+        last = compiled.maths.written_out
+        key = digest([repr(workload), compiled.lanes.count, jit, last])
         with self._guard:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:  # optimizers of one workload share it, and compile it once
             if key not in self._evaluators:
                 place = self._place(key, compiled.program, jit, workload_only=True)
-                made = Evaluator(workload, start, compiled.lanes.count, jit=jit, place=place)
+                made = Evaluator(workload, start, compiled.lanes.count, jit=jit, place=place, last=last)
                 view = self.placement.run(compiled.view, compiled.empty(), idle_inputs(compiled))
                 self.placement.run(made.compile, view)
                 self._evaluators[key] = made

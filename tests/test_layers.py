@@ -18,6 +18,8 @@ LAYERS = [
     {"compaction", "tokens"},
     {"lanes", "tiling", "rows", "aggregates", "runtime", "kernels"},
     {"claims", "lift", "graphs", "strategies", "feasibility", "figures", "checks"},
+    {"products"},
+    {"lanes_last"},
     {"segments", "evaluation", "packing"},
     {"lanemaths"},
     {"seating"},

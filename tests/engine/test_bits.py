@@ -24,7 +24,10 @@ NETWORK: dict[str, Any] = {
     "seeds": 3,
     "lanes": 4,
 }
-STUDIES = pytest.mark.parametrize("fields", [FUNCTIONS, NETWORK], ids=["functions", "network"])
+WRITTEN_OUT = NETWORK | {"lanes": 16}  # whole vectors of lanes
+STUDIES = pytest.mark.parametrize(
+    "fields", [FUNCTIONS, NETWORK, WRITTEN_OUT], ids=["functions", "network", "written out"]
+)
 
 
 def rows(fields: dict[str, Any], out: Path, workers: int = 2, **run: Any) -> dict[str, list[object]]:

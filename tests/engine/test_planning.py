@@ -76,6 +76,53 @@ def test_lanes_fit_the_memory_and_stand_on_the_ladder(cells: int, bytes_: int, s
     assert chosen.width == 1 or chosen.count * bytes_ <= memory // 4
 
 
+@pytest.mark.parametrize(
+    ("per_seed", "lane_bytes", "expected"),
+    [
+        (16, 100_000, Lanes(1, 16)),
+        (12, 100_000, Lanes(1, 16)),  # three quarters of a vector
+        (11, 100_000, None),
+        (32, 100_000, Lanes(1, 32)),
+        (100, 100_000, Lanes(1, 32)),  # what fits, of seven vectors
+        (100, 10_000, Lanes(1, 112)),
+        (33, 10_000, None),  # a third vector for one run
+        (16, 300_000, None),  # sixteen do not fit
+    ],
+)
+def test_small_networks_ride_in_whole_vectors_of_lanes(
+    per_seed: int, lane_bytes: int, expected: Lanes | None
+) -> None:
+    asked: dict[str, Any] = {
+        "cells": per_seed * 8, "per_seed": per_seed, "seeds": 8, "lane_bytes": lane_bytes,
+        "shared_batch": True, "network": True, "stop_at_target": False, "memory_bytes": 2**34,
+    }  # fmt: skip
+    chosen = lanes.choose(**asked, written_out=True)
+    assert chosen == (expected or lanes.choose(**asked))
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, True),
+        ({"dtype": "float64"}, True),
+        ({"dtype": "bfloat16"}, False),  # sums would be in half precision
+        ({"workloads": ["digits_mlp(hidden=[256, 256], batch_size=128, steps=9)"]}, False),
+        ({"workloads": ["rosenbrock(noise=0.1, steps=9)"]}, False),
+        ({"learning_rates": [0.1, 0.2]}, False),
+        ({"learning_rates": [0.1, 0.2], "lanes": 16}, True),
+    ],
+)
+def test_products_are_written_out_where_a_vector_of_lanes_fits(
+    fields: dict[str, Any], expected: bool
+) -> None:
+    grid: dict[str, Any] = {
+        "workloads": ["digits_mlp(hidden=[8], steps=9)"], "optimizers": ["adam"], "seeds": 2,
+        "learning_rates": [10.0**-k for k in range(12)],
+    }  # fmt: skip
+    planned = Study(name="plan", **(grid | fields)).plan()
+    assert [program.written_out for program in planned.programs.values()] == [expected]
+
+
 @given(budget=st.integers(1, 5000), points=st.integers(1, 300))
 def test_recorded_steps_begin_and_end_the_run(budget: int, points: int) -> None:
     record = tiling.RecordPlan.of(budget, points)

@@ -1,0 +1,355 @@
+"""Single-run maths for many lanes at once, with lanes last: products are written out (`harness.products`).
+
+TensorFlow's own vectorizer puts lanes first, and XLA follows the order of axes that it finds. So the maths is
+traced for one run, and each of its operations made again for all lanes, with one more axis at the end.
+Operations that are not known here go to TensorFlow's vectorizer one by one, turned before and after.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import tensorflow as tf
+
+from harness import lift, products
+
+Nest = Any
+Change = Callable[[tf.Tensor], tf.Tensor]
+Made = tf.Tensor | Sequence[tf.Tensor] | None  # None: left to TensorFlow's vectorizer
+
+NONE: Mapping[int, Change] = MappingProxyType({})
+
+# One number of the result depends on one number of each argument, with broadcasting.
+ELEMENTWISE = frozenset({
+    *("Abs", "Acos", "Acosh", "Add", "AddV2", "Asin", "Asinh", "Atan", "Atan2", "Atanh", "Cast", "Ceil"),
+    *("Cos", "Cosh", "Digamma", "Div", "DivNoNan", "Elu", "Equal", "Erf", "Erfc", "Erfinv", "Exp"),
+    *("Expm1", "Floor", "FloorDiv", "FloorMod", "Greater", "GreaterEqual", "Identity", "Inv", "IsFinite"),
+    *("IsInf", "IsNan", "LeakyRelu", "Less", "LessEqual", "Lgamma", "Log", "Log1p", "LogicalAnd"),
+    *("LogicalNot", "LogicalOr", "Maximum", "Minimum", "Mod", "Mul", "MulNoNan", "Ndtri", "Neg"),
+    *("NotEqual", "OnesLike", "Pow", "PreventGradient", "RealDiv", "Reciprocal", "Relu", "Relu6", "Rint"),
+    *("Round", "Rsqrt", "SelectV2", "Selu", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign"),
+    *("Sqrt", "Square", "SquaredDifference", "StopGradient", "Sub", "Tan", "Tanh", "TruncateDiv"),
+    *("TruncateMod", "Xdivy", "Xlog1py", "Xlogy", "ZerosLike"),
+})  # fmt: skip
+# The same, of arguments in one shape.
+IN_ONE_SHAPE = frozenset({
+    *("AddN", "EluGrad", "InvGrad", "LeakyReluGrad", "ReciprocalGrad", "Relu6Grad", "ReluGrad"),
+    *("RsqrtGrad", "SeluGrad", "SigmoidGrad", "SoftplusGrad", "SoftsignGrad", "SqrtGrad", "TanhGrad"),
+})  # fmt: skip
+FOLDS: Mapping[str, products.Join] = {
+    "Max": lambda parts: functools.reduce(tf.maximum, parts),
+    "Mean": products.total,
+    "Min": lambda parts: functools.reduce(tf.minimum, parts),
+    "Sum": products.total,
+}
+REDUCTIONS = frozenset({*FOLDS, "All", "Any", "Prod"})
+# The same whatever the values of what they look at.
+OF_SHAPES = frozenset({"Rank", "Shape", "Size"})
+CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
+# Left to TensorFlow's vectorizer, which makes nothing of them that is slow as a plain loop.
+NO_PRODUCTS = frozenset({
+    *("ArgMax", "ArgMin", "Cumprod", "Cumsum", "GatherNd", "GatherV2", "LogSoftmax", "MirrorPad"),
+    *("OneHot", "ReverseV2", "Roll", "Softmax", "SoftmaxCrossEntropyWithLogits"),
+    "SparseSoftmaxCrossEntropyWithLogits",
+})  # fmt: skip
+MASKS = ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
+MADE_OF_NOTHING = frozenset({"Const", "Identity", "NoOp", "Placeholder", "Reshape"})
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor of all lanes, [..., lanes], or one that they share."""
+
+    tensor: tf.Tensor
+    lanes: bool
+
+    @property
+    def aligned(self) -> tf.Tensor:
+        """As it broadcasts with those of lanes."""
+        shared = not self.lanes and self.tensor.shape.rank
+        return tf.expand_dims(self.tensor, -1) if shared else self.tensor
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A function of one run: its graph, and a nest in the structure of what it returns."""
+
+    graph: Any
+    like: Nest
+
+    @property
+    def bytes(self) -> int:
+        """Of all that is computed on the way."""
+        made = [op for op in self.graph.get_operations() if op.type not in MADE_OF_NOTHING]
+        return sum((out.shape.num_elements() or 0) * out.dtype.size for op in made for out in op.outputs)
+
+
+class Lifting:
+    """Makes the operations of a traced function again, for all lanes. Shapes must be known while tracing.
+
+    Args:
+        lanes: how many.
+
+    Attributes:
+        foreign: whether it left to TensorFlow's vectorizer what may be a product. As a library's it is fast,
+            and as a plain loop it is not.
+    """
+
+    def __init__(self, lanes: int):
+        self.lanes, self.foreign = lanes, False
+
+    def __call__(self, fn: Callable[..., Nest], args: Nest, shared: Nest = ()) -> Nest:
+        """`fn(*args, *shared)` for every lane; leaves of `args` and of the result are [..., lanes].
+
+        Raises:
+            ValueError: an operation cannot be vectorized.
+        """
+        return self.run(self.trace(fn, args, shared), args, shared)
+
+    def trace(self, fn: Callable[..., Nest], args: Nest, shared: Nest = ()) -> Traced:
+        """`fn` as it is for one run."""
+        one = tf.nest.map_structure(lambda leaf: tf.TensorSpec(leaf.shape[:-1], leaf.dtype), tuple(args))
+        of_all = tf.nest.map_structure(lambda leaf: tf.TensorSpec(leaf.shape, leaf.dtype), tuple(shared))
+        made = tf.function(fn, autograph=False).get_concrete_function(*one, *of_all)
+        return Traced(made.graph, made.structured_outputs)
+
+    def run(self, traced: Traced, args: Nest, shared: Nest = (), change: Mapping[int, Change] = NONE) -> Nest:
+        """What was traced, for every lane.
+
+        Args:
+            change: by the place of a leaf of the result: what becomes of it, and of all that is made of it.
+
+        Raises:
+            ValueError: an operation cannot be vectorized.
+        """
+        given = [Value(leaf, True) for leaf in tf.nest.flatten(args)]
+        given += [Value(leaf, False) for leaf in tf.nest.flatten(shared)]
+        given += [Value(outer, False) for outer, _ in traced.graph.captures]
+        try:
+            found = self._graph(traced.graph, given, change)
+        except Exception as error:  # of TensorFlow's: what the user wrote has been traced already
+            raise ValueError(f"cannot be vectorized with lanes last: {error}") from error
+        ends = zip(found, traced.graph.outputs, strict=True)
+        return tf.nest.pack_sequence_as(traced.like, [self._spread(value, out.shape) for value, out in ends])
+
+    def _graph(self, graph: Any, given: Sequence[Value], change: Mapping[int, Change] = NONE) -> list[Value]:
+        """What a graph returns, of the values of its inputs."""
+        early, late = {}, dict(change)
+        for place in change:
+            made = _source(graph.outputs[place]).ref()
+            if made.deref().op.type != "Placeholder" and made not in early:  # what was given stays as it is
+                early[made] = late.pop(place)
+        known = {tensor.ref(): value for tensor, value in zip(graph.inputs, given, strict=True)}
+        for op in _needed(graph):
+            values = [known[tensor.ref()] for tensor in op.inputs]
+            for out, value in zip(op.outputs, self._convert(op, values), strict=True):
+                if out.ref() in early:
+                    value = Value(early[out.ref()](self._spread(value, out.shape)), True)
+                known[out.ref()] = value
+        found = [known[tensor.ref()] for tensor in graph.outputs]
+        for place, make in late.items():
+            found[place] = Value(make(self._spread(found[place], graph.outputs[place].shape)), True)
+        return found
+
+    def _convert(self, op: Any, values: list[Value]) -> list[Value]:
+        if op.type in OF_SHAPES:
+            return [Value(tf.constant(tf.get_static_value(out), out.dtype), False) for out in op.outputs]
+        if op.type in CALLS:
+            return self._graph(op.graph._get_function(op.get_attr("f").name).graph, values)
+        if op.op_def.is_stateful:
+            raise ValueError(f"{op.type} is not the same at every call")
+        if not any(value.lanes for value in values):
+            return [Value(out, False) for out in _again(op, [value.tensor for value in values])]
+        made = self._made(op, values)
+        if made is None:
+            made = self._by_tensorflow(op, values)
+        return [Value(out, True) for out in ([made] if isinstance(made, tf.Tensor) else made)]
+
+    def _made(self, op: Any, values: list[Value]) -> Made:
+        if op.type in ELEMENTWISE:
+            return _again(op, [value.aligned for value in values])
+        if op.type in IN_ONE_SHAPE:
+            return _again(op, [self._spread(value, op.outputs[0].shape) for value in values])
+        if op.type in REDUCTIONS:
+            return self._reduce(op, values)
+        convert = CONVERTERS.get(op.type)
+        return convert(self, op, values) if convert is not None else None
+
+    def _by_tensorflow(self, op: Any, values: list[Value]) -> Sequence[tf.Tensor]:
+        self.foreign = self.foreign or op.type not in NO_PRODUCTS
+
+        def one(*own: tf.Tensor) -> list[tf.Tensor]:
+            lane = iter(own)
+            return list(_again(op, [next(lane) if value.lanes else value.tensor for value in values]))
+
+        own = [lift.load(value.tensor, True) for value in values if value.lanes]
+        return [lift.store(out, True) for out in lift.map_lanes(one, own)]
+
+    def _spread(self, value: Value, shape: Any) -> tf.Tensor:
+        """The value in [*shape, lanes], copied to all lanes where they share it."""
+        full = [*shape, self.lanes]
+        tensor = value.tensor if value.lanes else tf.expand_dims(value.tensor, -1)
+        return tensor if tensor.shape == full else tf.broadcast_to(tensor, full)
+
+    # -- operations of one kind --------------------------------------------------------------------
+
+    def _reduce(self, op: Any, values: list[Value]) -> Made:
+        shape, axes = op.inputs[0].shape, _static(op, 1)
+        if axes is None:
+            return None
+        axes = sorted({int(axis) % shape.rank for axis in axes.reshape(-1)}) if shape.rank else []
+        if op.type not in FOLDS or not op.inputs[0].dtype.is_floating:
+            return _again(op, [values[0].tensor, tf.constant(axes, op.inputs[1].dtype)])
+        out = values[0].tensor
+        for axis in reversed(axes):
+            out = products.fold(out, axis, FOLDS[op.type])
+        if op.type == "Mean":
+            out = out / tf.constant(math.prod(shape[axis] for axis in axes), out.dtype)
+        return tf.reshape(out, [*op.outputs[0].shape, self.lanes])
+
+    def _matmul(self, op: Any, values: list[Value]) -> Made:
+        a, b = (value.aligned for value in values)
+        inner = 0 if op.get_attr("transpose_a") else 1, 1 if op.get_attr("transpose_b") else 0
+        return products.product(a, b, inner)
+
+    def _bias_add(self, op: Any, values: list[Value]) -> Made:
+        return values[0].aligned + values[1].aligned if _channels_last(op) else None
+
+    def _bias_add_grad(self, op: Any, values: list[Value]) -> Made:
+        out = values[0].tensor
+        for axis in reversed(range(op.inputs[0].shape.rank - 1)):
+            out = products.fold(out, axis, products.total)
+        return out if _channels_last(op) else None
+
+    def _reshape(self, op: Any, values: list[Value]) -> Made:
+        if not values[0].lanes:
+            return None
+        return tf.reshape(values[0].tensor, [*op.outputs[0].shape, self.lanes])
+
+    def _broadcast_to(self, op: Any, values: list[Value]) -> Made:
+        return self._spread(values[0], op.outputs[0].shape)
+
+    def _transpose(self, op: Any, values: list[Value]) -> Made:
+        order = _static(op, 1)
+        return None if order is None else tf.transpose(values[0].tensor, [*order, len(order)])
+
+    def _tile(self, op: Any, values: list[Value]) -> Made:
+        times = _static(op, 1)
+        if times is None:
+            return None
+        copies = all(1 in pair for pair in zip(times, op.inputs[0].shape, strict=True))
+        return (
+            self._spread(values[0], op.outputs[0].shape) if copies else tf.tile(values[0].tensor, [*times, 1])
+        )
+
+    def _pack(self, op: Any, values: list[Value]) -> Made:
+        parts = [self._spread(value, op.inputs[0].shape) for value in values]
+        return tf.stack(parts, op.get_attr("axis") % op.outputs[0].shape.rank)
+
+    def _unpack(self, op: Any, values: list[Value]) -> Made:
+        return tf.unstack(values[0].tensor, axis=op.get_attr("axis") % op.inputs[0].shape.rank)
+
+    def _concat(self, op: Any, values: list[Value]) -> Made:
+        axis = _static(op, len(values) - 1)
+        if axis is None:
+            return None
+        parts = [
+            self._spread(value, old.shape) for value, old in zip(values[:-1], op.inputs[:-1], strict=True)
+        ]
+        return tf.concat(parts, int(axis) % op.outputs[0].shape.rank)
+
+    def _slice(self, op: Any, values: list[Value]) -> Made:
+        begin = _static(op, 1)
+        if begin is None:
+            return None
+        return tf.slice(values[0].tensor, [*begin, 0], [*op.outputs[0].shape, self.lanes])
+
+    def _pad(self, op: Any, values: list[Value]) -> Made:
+        widths = _static(op, 1)
+        return None if widths is None else tf.pad(values[0].tensor, [*widths.tolist(), [0, 0]])
+
+    def _strided_slice(self, op: Any, values: list[Value]) -> Made:
+        if any(value.lanes for value in values[1:]):
+            return None
+        return tf.raw_ops.StridedSlice(input=values[0].tensor, **_whole_last(op, values[1:4]))
+
+    def _strided_slice_grad(self, op: Any, values: list[Value]) -> Made:
+        if any(value.lanes for value in values[:4]):
+            return None
+        shape = tf.constant([*op.outputs[0].shape, self.lanes], values[0].tensor.dtype)
+        return tf.raw_ops.StridedSliceGrad(shape=shape, dy=values[4].tensor, **_whole_last(op, values[1:4]))
+
+
+CONVERTERS: Mapping[str, Callable[[Lifting, Any, list[Value]], Made]] = {
+    "BiasAdd": Lifting._bias_add,
+    "BiasAddGrad": Lifting._bias_add_grad,
+    "BroadcastTo": Lifting._broadcast_to,
+    "ConcatV2": Lifting._concat,
+    "ExpandDims": Lifting._reshape,
+    "MatMul": Lifting._matmul,
+    "Pack": Lifting._pack,
+    "Pad": Lifting._pad,
+    "Reshape": Lifting._reshape,
+    "Slice": Lifting._slice,
+    "Squeeze": Lifting._reshape,
+    "StridedSlice": Lifting._strided_slice,
+    "StridedSliceGrad": Lifting._strided_slice_grad,
+    "Tile": Lifting._tile,
+    "Transpose": Lifting._transpose,
+    "Unpack": Lifting._unpack,
+}
+
+
+def _needed(graph: Any) -> list[Any]:
+    """The operations that a graph's outputs are made by, in order, less its inputs."""
+    given = {tensor.op for tensor in graph.inputs}
+    needed, waiting = set(), [tensor.op for tensor in graph.outputs]
+    while waiting:
+        op = waiting.pop()
+        if op not in needed:
+            needed.add(op)
+            waiting += [tensor.op for tensor in op.inputs]
+    return [op for op in graph.get_operations() if op in needed - given]
+
+
+def _again(op: Any, inputs: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
+    """The outputs of an operation like `op`, of other inputs."""
+    graph: Any = tf.compat.v1.get_default_graph()
+    kept = {key: value for key, value in op.node_def.attr.items() if not key.startswith("_")}
+    types = [out.dtype for out in op.outputs]
+    return graph.create_op(op.type, list(inputs), types, attrs=kept, name=op.name.split("/")[-1]).outputs
+
+
+def _whole_last(op: Any, named: list[Value]) -> dict[str, Any]:
+    """A strided slice's begin, end, strides and masks, with the last axis whole.
+
+    It is that anyway, being behind all that is named, unless an ellipsis stands for what is not.
+    """
+    masks = {f"{name}_mask": op.get_attr(f"{name}_mask") for name in MASKS}
+    given = [value.tensor for value in named]
+    if masks["ellipsis_mask"]:
+        last = 1 << int(given[0].shape[0] or 0)
+        masks["begin_mask"], masks["end_mask"] = masks["begin_mask"] | last, masks["end_mask"] | last
+        given = [tf.concat([tensor, tf.ones([1], tensor.dtype)], 0) for tensor in given]
+    return dict(zip(("begin", "end", "strides"), given, strict=True)) | masks
+
+
+def _static(op: Any, i: int) -> Any:
+    """An argument's value; None where it is not known while tracing."""
+    return tf.get_static_value(op.inputs[i])
+
+
+def _channels_last(op: Any) -> bool:
+    return op.get_attr("data_format") in (b"NHWC", "NHWC")
+
+
+def _source(tensor: Any) -> Any:
+    """What a tensor is, behind operations that pass it on."""
+    while tensor.op.type == "Identity":
+        tensor = tensor.op.inputs[0]
+    return tensor

@@ -1,0 +1,103 @@
+"""Matrix products and reductions of many lanes with lanes last, written out as sums of whole vectors.
+
+A vector register holds one number of sixteen runs, and a product is a loop over its inner dimension in which
+whole vectors are multiplied and added. XLA makes plain loops of that, as of all else in a step: no library is
+called, nothing is spread over threads, and a thread keeps its tile to itself. Most of what a product of small
+matrices costs as a call of a library is the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from harness import lift
+
+Join = Callable[[list[tf.Tensor]], tf.Tensor]
+
+TERMS = 12  # of a round: sums are read and written once a round
+CHAINS = 4  # sums of a round that do not wait for each other
+
+
+def product(a: tf.Tensor, b: tf.Tensor, inner: tuple[int, int] = (1, 0)) -> tf.Tensor:
+    """a @ b of every lane: [m, k, lanes or 1] and [k, n, lanes or 1] → [m, n, lanes].
+
+    Args:
+        a, b: at least one of the two has lanes.
+        inner: the axis k of each, 0 or 1.
+    """
+    # One factor's vectors stay in registers while the other's pass by: what all lanes share, or the shorter
+    # one, which fits the first-level cache.
+    rows, columns = _size(a, 1 - inner[0]), _size(b, 1 - inner[1])
+    passes_a = a.shape[2] == 1 or (b.shape[2] != 1 and rows < columns)
+    stay, passing = lift.materialize((b, a) if passes_a else (a, b))
+    axes = inner[::-1] if passes_a else inner
+    first, each, rounds = rounds_of(_size(a, inner[0]))
+
+    def some(begin: Any, count: int) -> tf.Tensor:
+        x = [part[:, None] for part in _parts(stay, axes[0], begin, count)]
+        y = [part[None] for part in _parts(passing, axes[1], begin, count)]
+        return total([p * q for p, q in zip(x, y, strict=True)])
+
+    def body(k: tf.Tensor, out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return k + each, out + some(k, each)
+
+    out = some(0, first)
+    if rounds:
+        last = first + rounds * each
+        _, out = tf.while_loop(lambda k, _: k < last, body, (tf.constant(first), out))
+    return tf.transpose(out, [1, 0, 2]) if passes_a else out
+
+
+def _size(value: tf.Tensor, axis: int) -> int:
+    size = value.shape[axis]
+    assert size is not None, "shapes are known while tracing"
+    return size
+
+
+def _parts(value: tf.Tensor, axis: int, begin: Any, count: int) -> list[tf.Tensor]:
+    """`count` slices of a tensor along an axis, from `begin` on."""
+    starts = [0] * axis + [begin] + [0] * (value.shape.rank - axis - 1)
+    counts = [*value.shape[:axis], count, *value.shape[axis + 1 :]]
+    return tf.unstack(tf.slice(value, starts, counts), axis=axis)
+
+
+def fold(value: tf.Tensor, axis: int, join: Join) -> tf.Tensor:
+    """Reduces an axis of [..., lanes] to nothing, whole vectors of lanes at a time.
+
+    XLA's own reductions are vectorised along the axis that is reduced, and those over more than 32 numbers in
+    windows, an order of magnitude slower.
+    """
+    size = _size(value, axis)
+    if size <= TERMS:
+        return join(tf.unstack(value, axis=axis))
+    first, each, _ = rounds_of(size)
+
+    def body(k: tf.Tensor, out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return k + each, join([out, *_parts(value, axis, k, each)])
+
+    return tf.while_loop(
+        lambda k, _: k < size, body, (tf.constant(first), join(_parts(value, axis, 0, first)))
+    )[1]
+
+
+def rounds_of(terms: int) -> tuple[int, int, int]:
+    """How a sum is made: of how many terms at first, and then of how many in each of how many rounds.
+
+    Two rounds, or none: XLA takes a loop of one apart, and computes its terms wherever they are read.
+    """
+    if terms < 3:
+        return terms, 0, 0
+    rounds = max(2, -(-terms // TERMS) - 1)
+    each = -(-terms // (rounds + 1))
+    each -= each * rounds >= terms
+    return terms - each * rounds, each, rounds
+
+
+def total(terms: list[tf.Tensor]) -> tf.Tensor:
+    """Their sum, in a few chains."""
+    chains = [terms[i::CHAINS] for i in range(min(CHAINS, len(terms)))]
+    sums = [tf.add_n(chain) if len(chain) > 1 else chain[0] for chain in chains]
+    return tf.add_n(sums) if len(sums) > 1 else sums[0]

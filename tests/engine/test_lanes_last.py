@@ -1,0 +1,223 @@
+"""Products that are written out, and maths lifted with lanes last: against numpy, and a run at a time."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from harness import lift, products
+from harness.lanes_last import Lifting
+
+LANES = 16
+
+
+def numbers(*shape, seed=0, dtype="float32"):
+    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
+
+
+def compiled(fn, *args):
+    out = tf.function(fn, jit_compile=True, autograph=False)(*map(tf.constant, args))
+    return tf.nest.map_structure(lambda leaf: leaf.numpy(), out)
+
+
+# -- products and reductions ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("terms", [*range(1, 80), 355, 1024])
+def test_rounds_cover_every_term_once_and_are_two_or_none(terms):
+    first, each, rounds = products.rounds_of(terms)
+    assert first + each * rounds == terms and rounds != 1
+    assert 1 <= first <= products.TERMS and each <= products.TERMS
+
+
+@pytest.mark.parametrize(("m", "k", "n"), [(5, 64, 3), (3, 37, 9), (4, 1, 4), (1, 10, 6), (6, 2, 1)])
+@pytest.mark.parametrize("inner", [(1, 0), (0, 0), (1, 1), (0, 1)])
+@pytest.mark.parametrize("shared", ["none", "a", "b"])
+def test_product_is_numpys(m, k, n, inner, shared):
+    a = numbers(m, k, 1 if shared == "a" else LANES, seed=1, dtype="float64")
+    b = numbers(k, n, 1 if shared == "b" else LANES, seed=2, dtype="float64")
+    expected = np.einsum("mkl,knl->mnl", *np.broadcast_arrays(a, a)[:1], b) if shared == "none" else None
+    if expected is None:
+        whole = [np.broadcast_to(x, (*x.shape[:2], LANES)) for x in (a, b)]
+        expected = np.einsum("mkl,knl->mnl", *whole)
+    given = (a if inner[0] == 1 else a.swapaxes(0, 1)), (b if inner[1] == 0 else b.swapaxes(0, 1))
+    found = compiled(lambda x, y: products.product(x, y, inner), *given)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("size", [1, 2, 12, 13, 64, 100])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_fold_is_numpys(size, axis):
+    x = numbers(*((size, 3) if axis == 0 else (3, size)), LANES, dtype="float64")
+    total = compiled(lambda v: products.fold(v, axis, products.total), x)
+    np.testing.assert_allclose(total, x.sum(axis), rtol=1e-12, atol=1e-13)
+
+
+def test_a_sum_keeps_what_is_no_number():
+    x = numbers(40, LANES)
+    x[17, 3] = np.nan
+    total = compiled(lambda v: products.fold(v, 0, products.total), x)
+    assert np.isnan(total[3]) and np.isfinite(np.delete(total, 3)).all()
+
+
+def test_a_program_calls_no_library_and_sorts_nothing():
+    fn = tf.function(lambda x, y: products.product(x, y), jit_compile=True, autograph=False)
+    x, y = tf.constant(numbers(64, 64, 1)), tf.constant(numbers(64, 32, LANES))
+    text = fn.experimental_get_compiler_ir(x, y)(stage="optimized_hlo")
+    assert " dot(" not in text and "custom-call" not in text and " sort(" not in text
+
+
+# -- maths of one run ----------------------------------------------------------------------------------
+
+CONSTANT = tf.constant(numbers(4, 6, seed=9))
+
+
+def through(w, x):
+    """Two layers and a mean, [6] and [4, 6] to a scalar."""
+    hidden = tf.nn.relu(tf.matmul(tf.matmul(CONSTANT, x, transpose_b=True), x) + w)
+    return tf.reduce_mean(tf.reduce_logsumexp(hidden, axis=-1))
+
+
+@tf.function
+def inside(w, x):
+    return tf.reduce_sum(tf.matmul(x, tf.transpose(x)), axis=1) + tf.reduce_sum(w)
+
+
+def gradients(w, x):
+    with tf.GradientTape() as tape:
+        tape.watch((w, x))
+        out = through(w, x)
+    return tape.gradient(out, (w, x))
+
+
+def looped(w, x):
+    return tf.while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, y * 0.5 + w), (tf.constant(0), x))[1]
+
+
+KNOWN = {
+    "products, sums and their gradients": gradients,
+    "broadcasting with what is shared": lambda w, x: (x + CONSTANT) * w - tf.reduce_sum(CONSTANT) + w[2] * x,
+    "reductions": lambda w, x: (
+        tf.reduce_sum(x, axis=-2, keepdims=True),
+        tf.reduce_max(x, axis=[0, 1]),
+        tf.reduce_min(x, axis=-1),
+        tf.reduce_prod(x, axis=0),
+        tf.reduce_mean(x),
+        tf.reduce_any(x > 0, axis=1),
+        tf.reduce_sum(tf.cast(x > 0, tf.int32), axis=1),
+    ),
+    "shapes": lambda w, x: (
+        tf.reshape(x, [3, -1]),
+        tf.expand_dims(x, -1),
+        tf.squeeze(x[:, None]),
+        tf.transpose(x),
+        tf.transpose(tf.reshape(x, [2, 2, 6]), [2, 0, 1]),
+        tf.broadcast_to(w, [3, 6]),
+        tf.tile(x, [1, 2]),
+        tf.tile(w[None], [4, 1]),
+        tf.cast(tf.shape(x), x.dtype) * w[:2],
+    ),
+    "parts": lambda w, x: (
+        x[1:, ::-1],
+        x[:, None, 2],
+        x[..., 1],
+        tf.slice(x, [1, 2], [2, 3]),
+        tf.stack([w, CONSTANT[0]], axis=-1),
+        tf.unstack(x, axis=1),
+        tf.concat([x, CONSTANT], axis=-1),
+        tf.pad(x, [[1, 0], [0, 2]]),
+        tf.where(x > 0, x, 0.0),
+    ),
+    "gradients of parts": lambda w, x: tf.gradients(
+        tf.reduce_sum(tf.square(x[1:, ::2])) + tf.reduce_sum(w[:3] ** 3) + tf.reduce_sum(x[..., :2] ** 2),
+        [w, x],
+    ),
+    "a bias": lambda w, x: tf.gradients(tf.nn.bias_add(x, w) ** 2, [w, x]),
+    "a function inside": lambda w, x: inside(w, x),
+    "nothing of the run": lambda w, x: (CONSTANT, w),
+    "what is left to TensorFlow, without products": lambda w, x: (
+        tf.nn.softmax(x),
+        tf.argmax(x, axis=-1),
+        tf.gather(x, [3, 0], axis=0),
+        tf.cumsum(x, axis=1),
+    ),
+}
+FOREIGN = {
+    "einsum": lambda w, x: tf.einsum("ij,j->i", x, w),
+    "a product of three axes": lambda w, x: tf.matmul(tf.reshape(x, [2, 2, 6]), tf.reshape(x, [2, 6, 2])),
+}
+
+
+def both_ways(fn, lanes=LANES):
+    """(lifted, a run at a time), both [..., lanes], and the lifting."""
+    w, x = numbers(6, lanes, seed=3), numbers(4, 6, lanes, seed=4)
+    lifting = Lifting(lanes)
+    found = compiled(lambda *args: lifting(fn, args), w, x)
+    one = tf.function(fn, autograph=False)
+    runs = [one(tf.constant(w[..., i]), tf.constant(x[..., i])) for i in range(lanes)]
+    expected = tf.nest.map_structure(lambda *each: np.stack([e.numpy() for e in each], -1), *runs)
+    return found, expected, lifting
+
+
+@pytest.mark.parametrize("name", [*KNOWN, *FOREIGN])
+def test_lifted_maths_is_that_of_each_run(name):
+    found, expected, lifting = both_ways({**KNOWN, **FOREIGN}[name])
+    tf.nest.map_structure(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), found, expected
+    )
+    assert lifting.foreign == (name in FOREIGN)
+
+
+def test_what_all_lanes_share_is_given_once():
+    w, shared = numbers(6, LANES), numbers(5, 6)
+    lifting = Lifting(LANES)
+    found = compiled(lambda a, b: lifting(lambda w, s: tf.linalg.matvec(s, w), [a], [b]), w, shared)
+    np.testing.assert_allclose(found, shared @ w, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [lambda w, x: x * tf.random.uniform([]), lambda w, x: tf.linalg.expm(x[:, :4])],
+    ids=["random", "unknown"],
+)
+def test_what_cannot_be_lifted_says_so(fn):
+    with pytest.raises(ValueError, match="cannot be vectorized with lanes last"):
+        both_ways(fn)
+
+
+def test_what_a_user_raises_is_passed_on():
+    def fn(w, x):
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        Lifting(LANES)(fn, [tf.zeros([6, LANES]), tf.zeros([4, 6, LANES])])
+
+
+def test_a_leaf_is_changed_for_all_that_is_made_of_it():
+    """A state is chosen by lane, and parameters are made of what was chosen; a leaf that is passed on as it
+    was given, and one that two places hold, are each chosen from their own."""
+
+    def update(p, a, b):
+        new = a + 1.0
+        return p - new, (tf.identity(new), a, new)
+
+    def fn(p, a, b):
+        lifting = Lifting(LANES)
+        traced = lifting.trace(update, [p, a, b])
+        going = tf.range(LANES) < 4
+        change = {i: (lambda new, i=i: tf.where(going, new, -float(i))) for i in (1, 2, 3)}
+        return lifting.run(traced, [p, a, b], (), change)
+
+    p, a, b = (np.full([2, LANES], value, np.float32) for value in (10.0, 1.0, 5.0))
+    params, state = compiled(fn, p, a, b)
+    assert (params[:, :4] == 8.0).all() and (params[:, 4:] == 11.0).all()
+    assert [leaf[0, 0] for leaf in state] == [2.0, 1.0, 2.0]
+    assert [leaf[0, 9] for leaf in state] == [-1.0, -2.0, -3.0]
+
+
+def test_lifting_agrees_with_tensorflows_vectorizer():
+    w, x = numbers(6, LANES, seed=5), numbers(4, 6, LANES, seed=6)
+    ours = compiled(lambda *args: Lifting(LANES)(gradients, args), w, x)
+    first = [np.moveaxis(leaf, -1, 0) for leaf in (w, x)]
+    theirs = compiled(lambda *args: lift.map_lanes(gradients, args), *first)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, np.moveaxis(b, 0, -1), rtol=1e-5, atol=1e-6)

@@ -1,0 +1,99 @@
+"""A study's rows are the same, up to the order of sums, whether products are written out or a library's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness import Study, planning
+
+GRID: dict[str, Any] = {
+    "workloads": ["digits_mlp(hidden=[8], steps=12)"],
+    "learning_rates": list(np.geomspace(1e-3, 1e-1, 12)),
+    "seeds": 2,
+    "record": {"points": 4},
+}
+EXACT = ["cell_id", "status", "steps"]
+MEASURED = ["final_loss", "best_loss", "initial_loss", "path_length"]
+
+PRODUCTS = """
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Whitened:
+    '''A step along the gradient times its own square: products in the update, and one that einsum makes.'''
+
+    def init(self, params):
+        return tf.nest.map_structure(lambda leaf: leaf, params), tf.constant(0)
+
+    def update(self, params, grads, state, lr, step):
+        def move(p, g):
+            if p.shape.rank == 2:
+                square = tf.matmul(g, tf.matmul(g, g, transpose_a=True))
+                g = g + 0.1 * square + 0.1 * tf.einsum("ij,ij->ij", g, g)
+            return p - tf.cast(lr, p.dtype) * g
+
+        return tf.nest.map_structure(move, params, grads), (params, state[1] + 1)
+
+    def eval_params(self, params, state):
+        return tf.nest.map_structure(lambda p, last: 0.5 * (p + last), params, state[0])
+"""
+
+
+def rows(out: Path, **fields: Any) -> pd.DataFrame:
+    frame = Study(name="written", **(GRID | fields)).run(out).cells().sort_values("cell_id")
+    assert (frame["status"] != "failed").all() and not frame["detail"].fillna("").str.contains(
+        "at a time"
+    ).any()
+    return frame
+
+
+def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **fields: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows with products written out, and without."""
+    ours = rows(tmp_path / "ours", **fields)
+    monkeypatch.setattr(planning, "_can_write_out", lambda *_: False)
+    return ours, rows(tmp_path / "theirs", **fields)
+
+
+def agree(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
+    for name in [column for column in EXACT if column in ours]:
+        assert ours[name].tolist() == theirs[name].tolist(), name
+    for name in [column for column in MEASURED if column in ours]:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=2e-3, err_msg=name)
+    for a, b in zip(ours["metrics"], theirs["metrics"], strict=True):
+        assert dict(a).keys() == dict(b).keys()
+        assert all(abs(value - dict(b)[key]) < 0.02 for key, value in dict(a).items())
+
+
+def test_rows_of_rules_with_and_without_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    optimizers = ["gradient_descent", "adam(beta_1=[0.8, 0.9])", "lookahead(momentum)"]
+    agree(*both(tmp_path, monkeypatch, optimizers=optimizers))
+
+
+def test_rows_of_a_rule_with_products_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rule.py").write_text(PRODUCTS)
+    agree(*both(tmp_path, monkeypatch, optimizers=[f"{tmp_path / 'rule.py'}:Whitened"]))
+
+
+def test_rows_of_runs_that_stop_at_their_target_or_diverge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields: dict[str, Any] = {
+        "workloads": ["digits_logistic(target=0.9, steps=40)"], "optimizers": ["momentum"], "stop": "target",
+        "learning_rates": [*np.geomspace(1e-3, 1.0, 11), 1e9],
+    }  # fmt: skip
+    ours, theirs = both(tmp_path, monkeypatch, **fields)
+    agree(ours[ours["status"] != "diverged"], theirs[theirs["status"] != "diverged"])
+    assert set(ours["status"]) == {"converged", "budget", "diverged"}
+
+
+def test_rows_in_double_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = both(tmp_path, monkeypatch, optimizers=["adam"], dtype="float64")
+    np.testing.assert_allclose(ours["final_loss"], theirs["final_loss"], rtol=1e-9)
