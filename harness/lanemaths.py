@@ -14,8 +14,6 @@ from harness.types import Lanes, Program
 
 Nest = Any
 
-APART = 4  # coordinates
-
 
 class Inputs(NamedTuple):
     """What the host sends with every call; leaves are [lanes] unless stated."""
@@ -84,8 +82,6 @@ class LaneMaths:
         )
         leaves = tf.nest.flatten(self.start)
         self.size = sum(leaf.shape.num_elements() for leaf in leaves)
-        # A point in a few coordinates, looked at along each.
-        self.apart = len(leaves) == 1 and leaves[0].shape.rank == 1 and leaves[0].shape[0] <= APART
 
     # -- one run -----------------------------------------------------------------------------------
 
@@ -99,16 +95,6 @@ class LaneMaths:
     def _look(self, traced: Any, params: Nest, state: Nest, *batch: Nest) -> Nest:
         """What a single run sees at its parameters; see `_seen`."""
         found = self.differentiate(params, batch[0] if self.stochastic else None)
-        return self._seen(traced, params, state, found)
-
-    def _look_along(self, traced: Any, coordinates: Sequence[tf.Tensor], state: Nest, *batch: Nest) -> Nest:
-        """As `_look` at a point given as its coordinates, scalars; gradients are scalars too."""
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(coordinates)
-            params = tf.nest.pack_sequence_as(self.start, [tf.stack(coordinates)])
-            loss = self.workload.loss(params, batch[0] if self.stochastic else None)
-        zero = tf.UnconnectedGradients.ZERO
-        found = loss, tape.gradient(loss, coordinates, unconnected_gradients=zero)
         return self._seen(traced, params, state, found)
 
     def _seen(self, traced: Any, params: Nest, state: Nest, found: tuple[tf.Tensor, Nest]) -> Nest:
@@ -150,9 +136,12 @@ class LaneMaths:
             one = [tf.nest.map_structure(lambda leaf: leaf[0], nest) for nest in nests]
             return tf.nest.map_structure(lambda leaf: tf.convert_to_tensor(leaf)[None], fn(*one))
         if self.written_out:
-            shared = [] if batches is None else [tf.nest.map_structure(lambda leaf: leaf[0], batches)]
-            out = self.lifting(fn, [lift.store(nest, True) for nest in args], shared)
-            return lift.load(out, True)
+            own, shared = [*args], []
+            if batches is not None and self.lanes.groups == 1:
+                shared = [tf.nest.map_structure(lambda leaf: leaf[0], batches)]
+            elif batches is not None:
+                own.append(tf.nest.map_structure(lambda leaf: tf.repeat(leaf, self.lanes.width, 0), batches))
+            return lift.load(self.lifting(fn, [lift.store(nest, True) for nest in own], shared), True)
         if batches is None:
             return lift.map_lanes(fn, args)
         return lift.map_groups(fn, args, batches, self.lanes.groups, self.lanes.width)
@@ -182,8 +171,6 @@ class LaneMaths:
         Args:
             steps: of each group, [groups].
         """
-        if self.apart and not inputs.given:
-            return self._observe_apart(moving, steps, inputs)
         look, own = self.with_traced(self._seen if inputs.given else self._look, inputs.traced)
         args = [own, *(lift.load(n, self.trailing) for n in (moving.params, moving.state))]
         if inputs.given:
@@ -194,22 +181,6 @@ class LaneMaths:
             found = self.lifted(look, args)
         loss, value, gradients = found
         seen = loss, value, lift.store(gradients, self.trailing)
-        loss, value, gradients = lift.materialize(seen) if self.jit else seen
-        return loss, loss if isinstance(value, tuple) else value, gradients
-
-    def _observe_apart(
-        self, moving: Moving, steps: tf.Tensor, inputs: Inputs
-    ) -> tuple[tf.Tensor, tf.Tensor, Nest]:
-        """As `observe`, of points in a few coordinates, each of which is a vector over lanes of its own.
-
-        What picks coordinates leaves gradients with lanes first otherwise, and all that reads them strides.
-        """
-        look, own = self.with_traced(self._look_along, inputs.traced)
-        (leaf,) = tf.nest.flatten(moving.params)
-        args = [own, tf.unstack(leaf), lift.load(moving.state, self.trailing)]
-        batches = [self._batches_at(steps, inputs)] if self.stochastic else []
-        loss, value, gradients = self.lifted(look, args, *batches)
-        seen = loss, value, tf.nest.pack_sequence_as(self.start, [tf.stack(gradients)])
         loss, value, gradients = lift.materialize(seen) if self.jit else seen
         return loss, loss if isinstance(value, tuple) else value, gradients
 

@@ -159,6 +159,8 @@ class Lifting:
     def _convert(self, op: Any, values: list[Value]) -> list[Value]:
         if op.type in OF_SHAPES:
             return [Value(tf.constant(tf.get_static_value(out), out.dtype), False) for out in op.outputs]
+        if op.type == "IdentityN":  # of a gradient of the user's own
+            return values
         if op.type in CALLS:
             return self._graph(op.graph._get_function(op.get_attr("f").name).graph, values)
         if op.op_def.is_stateful:
@@ -209,7 +211,7 @@ class Lifting:
         for axis in reversed(axes):
             out = products.fold(out, axis, FOLDS[op.type])
         if op.type == "Mean":
-            out = out / tf.constant(math.prod(shape[axis] for axis in axes), out.dtype)
+            out = out / tf.constant(math.prod(int(shape[axis]) for axis in axes), out.dtype)
         return tf.reshape(out, [*op.outputs[0].shape, self.lanes])
 
     def _matmul(self, op: Any, values: list[Value]) -> Made:

@@ -70,29 +70,6 @@ def select(mask: tf.Tensor, new: Nest, old: Nest, trailing: bool) -> Nest:
     return tf.nest.map_structure(pick, new, old)
 
 
-def dot(a: Nest, b: Nest, trailing: bool, dtype: tf.DType) -> tf.Tensor:
-    """Per lane inner product over all leaves, accumulated in `dtype`: [lanes]."""
-    total = None
-    for x, y in zip(tf.nest.flatten(a), tf.nest.flatten(b), strict=True):
-        part = _dot_of_leaf(tf.cast(x, dtype), tf.cast(y, dtype), trailing)
-        total = part if total is None else total + part
-    if total is None:
-        raise ValueError("A run without parameters has nothing to optimize.")
-    return total
-
-
-def _dot_of_leaf(x: tf.Tensor, y: tf.Tensor, trailing: bool) -> tf.Tensor:
-    rank = x.shape.rank or 0
-    if rank == 1:
-        return x * y
-    if trailing:
-        return tf.reduce_sum(x * y, list(range(rank - 1)))
-    # As a product of matrices: a long reduction becomes a tree of windows in XLA's CPU backend, an order
-    # of magnitude slower.
-    lanes, size = x.shape[0], x.shape.num_elements() // x.shape[0]
-    return tf.matmul(tf.reshape(x, [lanes, 1, size]), tf.reshape(y, [lanes, size, 1]))[:, 0, 0]
-
-
 def subtract(a: Nest, b: Nest) -> Nest:
     return tf.nest.map_structure(lambda x, y: x - y, a, b)
 

@@ -195,15 +195,15 @@ def _shared(group: Sequence[Cell]) -> tuple[bool, ...]:
     return tuple(len(set(values)) == 1 for values in zip(*(o.traced() for o in optimizers), strict=True))
 
 
-def _can_write_out(cell: Cell, shape: Shape) -> bool:
-    """Whether a program's products can be written out: half precision would be summed in half precision."""
-    return shape.network and cell.dtype in ("float32", "float64") and cell.split == "lanes"
+def _can_write_out(cell: Cell) -> bool:
+    """Whether a program's sums can be written out: half precision would be summed in half precision."""
+    return cell.dtype in ("float32", "float64") and cell.split == "lanes"
 
 
 def _writes_out(cell: Cell, shape: Shape, lanes: Lanes) -> bool:
     whole = lanes.groups == 1 and lanes.count % ladder.VECTOR == 0
     small = shape.lane_bytes * ladder.VECTOR <= ladder.WRITTEN_OUT_BYTES
-    return _can_write_out(cell, shape) and whole and small
+    return _can_write_out(cell) and (not shape.network or (whole and small))
 
 
 def _lanes(group: Sequence[Cell], shape: Shape, lanes: int | None, memory_bytes: int) -> Lanes:
@@ -221,7 +221,7 @@ def _lanes(group: Sequence[Cell], shape: Shape, lanes: int | None, memory_bytes:
         network=shape.network,
         stop_at_target=group[0].stop == "target",
         memory_bytes=memory_bytes,
-        written_out=_can_write_out(group[0], shape),
+        written_out=shape.network and _can_write_out(group[0]),
     )
 
 

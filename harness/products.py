@@ -8,6 +8,8 @@ matrices costs as a call of a library is the call.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +17,7 @@ import tensorflow as tf
 
 from harness import lift
 
+Nest = Any
 Join = Callable[[list[tf.Tensor]], tf.Tensor]
 
 TERMS = 12  # of a round: sums are read and written once a round
@@ -101,3 +104,27 @@ def total(terms: list[tf.Tensor]) -> tf.Tensor:
     chains = [terms[i::CHAINS] for i in range(min(CHAINS, len(terms)))]
     sums = [tf.add_n(chain) if len(chain) > 1 else chain[0] for chain in chains]
     return tf.add_n(sums) if len(sums) > 1 else sums[0]
+
+
+def dot(a: Nest, b: Nest, trailing: bool, dtype: tf.DType) -> tf.Tensor:
+    """Per lane inner product over all leaves, in the memory layout, accumulated in `dtype`: [lanes]."""
+    pairs = list(zip(tf.nest.flatten(a), tf.nest.flatten(b), strict=True))
+    if not pairs:
+        raise ValueError("A run without parameters has nothing to optimize.")
+    dots = [_dot_of_leaf(tf.cast(x, dtype), tf.cast(y, dtype), trailing) for x, y in pairs]
+    if trailing:  # of all leaves by one loop, which takes a tenth of a second to compile
+        return fold(tf.concat(dots, 0) if len(dots) > 1 else dots[0], 0, total)
+    return functools.reduce(tf.add, dots)
+
+
+def _dot_of_leaf(x: tf.Tensor, y: tf.Tensor, trailing: bool) -> tf.Tensor:
+    """[lanes]; with lanes last all products, [numbers, lanes]."""
+    if trailing:
+        return tf.reshape(x * y, [-1, x.shape[-1]])
+    rank, lanes = x.shape.rank, x.shape[0]
+    if rank == 1:
+        return x * y
+    # As a product of matrices: a long reduction becomes a tree of windows in XLA's CPU backend, an order
+    # of magnitude slower.
+    size = math.prod(x.shape[1:].as_list())
+    return tf.matmul(tf.reshape(x, [lanes, 1, size]), tf.reshape(y, [lanes, size, 1]))[:, 0, 0]

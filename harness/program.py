@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from harness import lift, segments
+from harness import lift, products, segments
 from harness.graphs import Graph, Place
 from harness.lanemaths import Inputs, LaneMaths
 from harness.packing import Packing
@@ -186,12 +186,12 @@ class LaneProgram:
         def square_of_move(_: tf.Tensor, using: Nest) -> tf.Tensor:
             params, going = using
             change = lift.subtract(params, carry.params)
-            square = lift.dot(change, change, self.trailing, self.real)
+            square = products.dot(change, change, self.trailing, self.real)
             return tf.where(going, square, nan)  # a run that ended here made no update
 
         def seen(_: Nest, using: Nest) -> Nest:
             loss, gradients = using
-            return loss, lift.dot(gradients, gradients, self.trailing, self.real)
+            return loss, products.dot(gradients, gradients, self.trailing, self.real)
 
         def step(i: Any, moving: Moving, trace: Any, loss: Any, slope: Any, move: Any) -> Any:
             if self.program.curves:
@@ -241,7 +241,7 @@ class LaneProgram:
 
         def seen(_: Nest, using: Nest) -> Nest:
             loss, _, gradients = observe(using, groups, inputs)
-            return loss, lift.dot(gradients, gradients, self.trailing, self.real)
+            return loss, products.dot(gradients, gradients, self.trailing, self.real)
 
         if self.program.curves:
             return seen((), moving)
@@ -354,7 +354,7 @@ class LaneProgram:
         """How far from its start a lane is, and the spread of its parameters over the last tenth: the
         square root of the variance over steps, averaged over coordinates."""
         gap = lift.subtract(carry.params, lift.store(inputs.begin, self.trailing))
-        square = lift.dot(gap, gap, self.trailing, self.real)
+        square = products.dot(gap, gap, self.trailing, self.real)
         count = tf.cast(tf.maximum(carry.tail_count, 1) * self.maths.size, self.real)
         displacement, spread = tf.unstack(tf.sqrt(tf.stack([square, carry.tail_square / count])))
         return displacement, spread

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from harness import lift
+from harness import lift, products
 from harness.types import Program
 
 Nest = Any
@@ -131,8 +131,8 @@ def stabilise(
     """
     trailing, real, old = lanes.trailing, lanes.real, moving.stability
     change = lift.subtract(params, moving.params)
-    norm = tf.sqrt(lift.dot(change, change, trailing, real))
-    back = lift.dot(change, old.previous, trailing, real) < 0
+    norm = tf.sqrt(products.dot(change, change, trailing, real))
+    back = products.dot(change, old.previous, trailing, real) < 0
     tail = fine & (step >= lanes.tail_start)
 
     def welford(kept: Any, using: Any) -> Any:
@@ -142,7 +142,7 @@ def stabilise(
         gap = lift.subtract(params, mean)
         new = tf.nest.map_structure(lambda m, g: m + g * _per_lane(share, m, trailing), mean, gap)
         rest = lift.subtract(params, new)
-        square = square + lift.dot(gap, rest, trailing, real) * tf.cast(tail, real)
+        square = square + products.dot(gap, rest, trailing, real) * tf.cast(tail, real)
         return lift.select(tail, new, mean, trailing), count, square
 
     kept = (old.tail_mean, old.tail_count, old.tail_square)

@@ -107,7 +107,8 @@ def test_small_networks_ride_in_whole_vectors_of_lanes(
         ({"dtype": "float64"}, True),
         ({"dtype": "bfloat16"}, False),  # sums would be in half precision
         ({"workloads": ["digits_mlp(hidden=[256, 256], batch_size=128, steps=9)"]}, False),
-        ({"workloads": ["rosenbrock(noise=0.1, steps=9)"]}, False),
+        ({"workloads": ["rosenbrock(noise=0.1, steps=9)"]}, True),  # a point, in any number of lanes
+        ({"workloads": ["quadratic(dimension=100, steps=9)"], "learning_rates": [0.1]}, True),
         ({"learning_rates": [0.1, 0.2]}, False),
         ({"learning_rates": [0.1, 0.2], "lanes": 16}, True),
     ],
