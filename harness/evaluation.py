@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import tensorflow as tf
 
 from harness import lift
 from harness.graphs import Graph, Place
-from harness.lanes_last import Lifting
+from harness.lanes_last import Lifting, NotLifted, Traced
 
 Nest = Any
 
@@ -42,18 +43,24 @@ class Evaluator:
         # Whole data sets ride in every lane: a few lanes at a time keep them in the cache.
         self.at_once = next(n for n in (4, 3, 2, 1) if lanes % n == 0)
 
-        def lifted(fn: Callable[[Nest], dict[str, Any]], name: str) -> Callable[[Nest], dict[str, Any]]:
+        def lifted(fn: Callable[[Nest], dict[str, Any]], name: str) -> Graph:
             def one(params: Nest) -> dict[str, Any]:
                 return {k: tf.cast(v, tf.float64) for k, v in fn(params).items()}
 
-            like = dict.fromkeys(fn(start), 0)
-            if not last:
-                return Graph(lambda p: self._spread(one, p), like, jit=jit, name=name, place=place)
-            made = Graph(lambda p, n: self._written_out(one, p, n), like, jit=jit, name=name, place=place)
-            return lambda params: made(params, 1)
+            def spread(params: Nest, rounds: tf.Tensor) -> dict[str, Any]:
+                return self._written_out(one, params, rounds) if last else self._spread(one, params)
 
-        self.monitor = lifted(workload.monitor, "monitor")
-        self.evaluate = lifted(workload.evaluate, "evaluate")
+            return Graph(spread, dict.fromkeys(fn(start), 0), jit=jit, name=name, place=place)
+
+        self.graphs = {name: lifted(getattr(workload, name), name) for name in ("monitor", "evaluate")}
+
+    def monitor(self, params: Nest) -> dict[str, tf.Tensor]:
+        """The metrics of a recorded point, [lanes] each."""
+        return self.graphs["monitor"](params, 1)
+
+    def evaluate(self, params: Nest) -> dict[str, tf.Tensor]:
+        """The metrics of a run's end, [lanes] each."""
+        return self.graphs["evaluate"](params, 1)
 
     def _spread(self, one: Callable[[Nest], dict[str, Any]], params: Nest) -> dict[str, Any]:
         """`one` for every lane: [lanes, ...] → name → [lanes]."""
@@ -76,15 +83,20 @@ class Evaluator:
         return {k: tf.reshape(v, [self.lanes]) for k, v in values.items()}
 
     def _written_out(self, one: Callable[[Nest], dict[str, Any]], params: Nest, rounds: tf.Tensor) -> Nest:
-        """`one` for every lane: [..., lanes] → name → [lanes].
+        """`one` for every lane: [..., lanes] → name → [lanes]; see `_in_a_loop`."""
+        lifting = Lifting(self.lanes)
+        traced = lifting.trace(one, [params])
+        if traced.bytes * self.lanes <= WRITTEN_OUT_BYTES:
+            with contextlib.suppress(NotLifted):
+                return self._in_a_loop(lifting, traced, params, rounds)
+        return self._spread(one, lift.load(params, True))
+
+    def _in_a_loop(self, lifting: Lifting, traced: Traced, params: Nest, rounds: tf.Tensor) -> Nest:
+        """What was traced, for every lane.
 
         Args:
             rounds: 1, which XLA must not know: it makes one function of a loop, and of nothing else.
         """
-        lifting = Lifting(self.lanes)
-        traced = lifting.trace(one, [params])
-        if traced.bytes * self.lanes > WRITTEN_OUT_BYTES:
-            return self._spread(one, lift.load(params, True))
         names = list(traced.like)
 
         def once(k: tf.Tensor, *_: tf.Tensor) -> Any:

@@ -128,14 +128,21 @@ class LaneMaths:
 
         return with_all, [v for v, s in zip(traced, shared, strict=True) if not s]
 
-    def lifted(self, fn: Callable[..., Nest], args: Sequence[Nest], batches: Nest | None = None) -> Nest:
+    def lifted(
+        self,
+        fn: Callable[..., Nest],
+        args: Sequence[Nest],
+        batches: Nest | None = None,
+        *,
+        compiled: bool = True,
+    ) -> Nest:
         """`fn` for every lane: leaves of `args` and of the result are [lanes, ...], of `batches`, its last
         argument where there are any, [groups, ...]."""
         if self.lanes.count == 1:  # nothing to lift
             nests = [*args] if batches is None else [*args, batches]
             one = [tf.nest.map_structure(lambda leaf: leaf[0], nest) for nest in nests]
             return tf.nest.map_structure(lambda leaf: tf.convert_to_tensor(leaf)[None], fn(*one))
-        if self.written_out:
+        if self.written_out and compiled:
             own, shared = [*args], []
             if batches is not None and self.lanes.groups == 1:
                 shared = [tf.nest.map_structure(lambda leaf: leaf[0], batches)]
@@ -237,4 +244,4 @@ class LaneMaths:
             return self.build_optimizer(traced).init(params)
 
         make, own = self.with_traced(init, inputs.traced)
-        return lift.store(self.lifted(make, [own, inputs.begin]), self.trailing)
+        return lift.store(self.lifted(make, [own, inputs.begin], compiled=False), self.trailing)

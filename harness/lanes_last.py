@@ -50,6 +50,7 @@ FOLDS: Mapping[str, products.Join] = {
 REDUCTIONS = frozenset({*FOLDS, "All", "Any", "Prod"})
 # The same whatever the values of what they look at.
 OF_SHAPES = frozenset({"Rank", "Shape", "Size"})
+FLOW = frozenset({"Case", "If", "StatelessCase", "StatelessIf", "StatelessWhile", "While"})
 CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 # Left to TensorFlow's vectorizer, which makes nothing of them that is slow as a plain loop.
 NO_PRODUCTS = frozenset({
@@ -59,6 +60,10 @@ NO_PRODUCTS = frozenset({
 })  # fmt: skip
 MASKS = ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
 MADE_OF_NOTHING = frozenset({"Const", "Identity", "NoOp", "Placeholder", "Reshape"})
+
+
+class NotLifted(ValueError):
+    """Maths that TensorFlow's vectorizer may lift, and this module does not."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ class Lifting:
         """`fn(*args, *shared)` for every lane; leaves of `args` and of the result are [..., lanes].
 
         Raises:
-            ValueError: an operation cannot be vectorized.
+            NotLifted: an operation is not known, and holds others; or it is not the same at every call.
         """
         return self.run(self.trace(fn, args, shared), args, shared)
 
@@ -125,7 +130,7 @@ class Lifting:
             change: by the place of a leaf of the result: what becomes of it, and of all that is made of it.
 
         Raises:
-            ValueError: an operation cannot be vectorized.
+            NotLifted: an operation is not known, and holds others; or it is not the same at every call.
         """
         given = [Value(leaf, True) for leaf in tf.nest.flatten(args)]
         given += [Value(leaf, False) for leaf in tf.nest.flatten(shared)]
@@ -133,7 +138,7 @@ class Lifting:
         try:
             found = self._graph(traced.graph, given, change)
         except Exception as error:  # of TensorFlow's: what the user wrote has been traced already
-            raise ValueError(f"cannot be vectorized with lanes last: {error}") from error
+            raise NotLifted(f"cannot be vectorized with lanes last: {error}") from error
         ends = zip(found, traced.graph.outputs, strict=True)
         return tf.nest.pack_sequence_as(traced.like, [self._spread(value, out.shape) for value, out in ends])
 
@@ -183,6 +188,8 @@ class Lifting:
         return convert(self, op, values) if convert is not None else None
 
     def _by_tensorflow(self, op: Any, values: list[Value]) -> Sequence[tf.Tensor]:
+        if op.type in FLOW:
+            raise ValueError(f"{op.type} holds operations of its own")
         self.foreign = self.foreign or op.type not in NO_PRODUCTS
 
         def one(*own: tf.Tensor) -> list[tf.Tensor]:

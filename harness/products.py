@@ -121,10 +121,10 @@ def _dot_of_leaf(x: tf.Tensor, y: tf.Tensor, trailing: bool) -> tf.Tensor:
     """[lanes]; with lanes last all products, [numbers, lanes]."""
     if trailing:
         return tf.reshape(x * y, [-1, x.shape[-1]])
-    rank, lanes = x.shape.rank, x.shape[0]
+    rank, lanes = len(x.shape), x.shape[0]
     if rank == 1:
         return x * y
     # As a product of matrices: a long reduction becomes a tree of windows in XLA's CPU backend, an order
     # of magnitude slower.
-    size = math.prod(x.shape[1:].as_list())
+    size = math.prod(_size(x, axis) for axis in range(1, rank))
     return tf.matmul(tf.reshape(x, [lanes, 1, size]), tf.reshape(y, [lanes, size, 1]))[:, 0, 0]

@@ -226,11 +226,17 @@ def last_line(error: BaseException) -> str:
     if not text:
         return type(error).__name__
     if not text.startswith("in user code"):
-        return f"{type(error).__name__}: {text.splitlines()[0].strip()}"
+        # Below the first line of TensorFlow's own are its operations.
+        kept = text.splitlines()[0] if isinstance(error, tf.errors.OpError) else text
+        return _cut(f"{type(error).__name__}: {' '.join(kept.split())}")
     # TensorFlow puts the traceback of traced code into the message, and the cause below its last place.
     place, _, cause = text.rpartition('File "')[2].partition("\n\n")
     cause = " ".join((cause or place).split())
-    return cause if len(cause) <= LONGEST else f"{cause[: LONGEST - 1]}…"
+    return _cut(cause)
+
+
+def _cut(sentence: str) -> str:
+    return sentence if len(sentence) <= LONGEST else f"{sentence[: LONGEST - 1]}…"
 
 
 def idle_inputs(compiled: LaneProgram) -> Inputs:

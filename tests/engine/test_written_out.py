@@ -47,6 +47,43 @@ class Whitened:
 """
 
 
+LOOPS = """
+from dataclasses import dataclass
+
+import tensorflow as tf
+from workloads.digits_mlp import DigitsMlp
+
+
+@dataclass(frozen=True)
+class Thrice:
+    '''Three small steps along one gradient, in a loop.'''
+
+    def init(self, params):
+        return ()
+
+    def update(self, params, grads, state, lr, step):
+        def move(p, g):
+            size = tf.cast(lr, p.dtype) / 3
+            begin = tf.constant(0), p
+            return tf.while_loop(lambda i, _: i < 3, lambda i, q: (i + 1, q - size * g), begin)[1]
+
+        return tf.nest.map_structure(move, params, grads), state
+
+    def eval_params(self, params, state):
+        return params
+
+
+@dataclass(frozen=True)
+class Looked(DigitsMlp):
+    '''Its metrics have a loop.'''
+
+    def evaluate(self, params):
+        found = super().evaluate(params)
+        whole = tf.while_loop(lambda i, _: i < 2, lambda i, x: (i + 1, x + found["test_loss"]), (0, 0.0))[1]
+        return found | {"twice": whole}
+"""
+
+
 def rows(out: Path, **fields: Any) -> pd.DataFrame:
     frame = Study(name="written", **(GRID | fields)).run(out).cells().sort_values("cell_id")
     assert (frame["status"] != "failed").all() and not frame["detail"].fillna("").str.contains(
@@ -80,6 +117,18 @@ def test_rows_of_rules_with_and_without_state(tmp_path: Path, monkeypatch: pytes
 def test_rows_of_a_rule_with_products_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "rule.py").write_text(PRODUCTS)
     agree(*both(tmp_path, monkeypatch, optimizers=[f"{tmp_path / 'rule.py'}:Whitened"]))
+
+
+def test_a_loop_in_a_rule_or_in_metrics_is_left_to_tensorflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(LOOPS)
+    rule, workload = f"{tmp_path / 'mine.py'}:Thrice", f"{tmp_path / 'mine.py'}:Looked(hidden=[8], steps=12)"
+    agree(*both(tmp_path / "rule", monkeypatch, optimizers=[rule]))
+    monkeypatch.undo()
+    ours, theirs = both(tmp_path / "metrics", monkeypatch, optimizers=["adam"], workloads=[workload])
+    agree(ours, theirs)
+    assert all(np.isclose(dict(m)["twice"], 2 * dict(m)["test_loss"]) for m in ours["metrics"])
 
 
 def test_rows_of_runs_that_stop_at_their_target_or_diverge(
