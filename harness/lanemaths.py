@@ -69,7 +69,7 @@ class LaneMaths:
         self.workload, self.build_optimizer, self.jit = workload, build_optimizer, jit
         self.lanes: Lanes = program.lanes
         self.start = tf.nest.map_structure(tf.convert_to_tensor, workload.init(0))
-        self.written_out = program.written_out and jit
+        self.written_out = program.written_out and jit and program.lanes.count > 1
         self.trailing = lift.trailing_layout(self.start) or self.written_out
         self.lifting = Lifting(program.lanes.count)
         self.state = build_optimizer(None).init(self.start)
@@ -137,7 +137,7 @@ class LaneMaths:
         compiled: bool = True,
     ) -> Nest:
         """`fn` for every lane: leaves of `args` and of the result are [lanes, ...], of `batches`, its last
-        argument where there are any, [groups, ...]."""
+        argument where there are any, [groups, ...]. What XLA does not compile cannot be written out."""
         if self.lanes.count == 1:  # nothing to lift
             nests = [*args] if batches is None else [*args, batches]
             one = [tf.nest.map_structure(lambda leaf: leaf[0], nest) for nest in nests]

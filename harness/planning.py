@@ -58,6 +58,7 @@ class Shape:
     shared_batch: bool
     network: bool
     loop_bytes: int = 0  # a lane's, that a step reads and writes; 0 where lanes come first in memory
+    gpus: bool = False  # whether this process has any: a GPU wants more lanes than a vector of a CPU's
 
 
 def measure(cell: Cell, stability: bool) -> Shape:
@@ -88,6 +89,7 @@ def measure(cell: Cell, stability: bool) -> Shape:
         batch is not None,
         network,
         _loop_bytes(total, stability) if lift.trailing_layout(params) else 0,
+        gpus=bool(tf.config.list_physical_devices("GPU")),
     )
 
 
@@ -221,7 +223,7 @@ def _lanes(group: Sequence[Cell], shape: Shape, lanes: int | None, memory_bytes:
         network=shape.network,
         stop_at_target=group[0].stop == "target",
         memory_bytes=memory_bytes,
-        written_out=shape.network and _can_write_out(group[0]),
+        written_out=shape.network and not shape.gpus and _can_write_out(group[0]),
     )
 
 

@@ -253,7 +253,7 @@ class Program:
         curves: whether recorded points are kept.
         shared: per traced hyperparameter, whether all of the study's cells of this program have one value.
         split, replicas, drop_remainder: as in `Layout`; `replicas` counts where a batch is split.
-        written_out: whether products of matrices are, on a CPU: see `harness.products`.
+        written_out: whether lanes come last and products are written out (`harness.products`), on CPUs.
     """
 
     key: str
