@@ -58,7 +58,7 @@ def draw(rounds: pd.DataFrame, titles: dict[str, str], path: Path) -> None:
     axes.set(
         xscale="log", xlabel="times as many cell-steps per second as the peer, in the same round", ylabel=""
     )
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.15g}"))
     axes.set_ylim(len(works) - 0.4, -0.6)
     axes.margins(x=0.08)
     axes.tick_params(axis="y", length=0)
