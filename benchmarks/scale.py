@@ -119,7 +119,7 @@ def stopping(rounds: int) -> pd.DataFrame:
     recorded points, of which there are as many as a study has by default.
     """
     work = Work(
-        "stop", "", "function", "quadratic", {"dimension": 10}, "momentum",
+        "stop", "", "function", "quadratic", {"dimension": 30}, "momentum",
         5e-5, 2e-4, 64, 64, 50_000, rounds,
     )  # fmt: skip
     record = {"curves": False, "stability": False}
