@@ -202,10 +202,10 @@ class LaneMaths:
             going: bool [lanes].
         """
         move, own = self.with_traced(self._move, inputs.traced)
-        nests = (moving.params, gradients, moving.state)
-        args = [own, *(lift.load(nest, self.trailing) for nest in nests), inputs.learning_rate]
         if self.written_out:
             return self._candidates_written_out(move, own, moving, gradients, step, inputs, going)
+        nests = (moving.params, gradients, moving.state)
+        args = [own, *(lift.load(nest, self.trailing) for nest in nests), inputs.learning_rate]
         if step.shape.rank:
             params, state = self.lifted(move, [*args, step])
         else:
@@ -225,9 +225,9 @@ class LaneMaths:
     ) -> tuple[Nest, Nest]:
         """As `candidates`. The state is chosen where it is made, and parameters are made of what was chosen:
         else XLA makes it once more for the parameters, of a copy of the whole state before the update."""
-        args = [own, moving.params, gradients, moving.state, inputs.learning_rate]
-        shared = [] if step.shape.rank else [step]
-        traced = self.lifting.trace(move, args + [step] * (not shared), shared)
+        args, shared = [own, moving.params, gradients, moving.state, inputs.learning_rate], []
+        (args if step.shape.rank else shared).append(step)
+        traced = self.lifting.trace(move, args, shared)
         old = tf.nest.flatten(moving.state)
 
         def chosen(i: int) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -235,7 +235,7 @@ class LaneMaths:
 
         places = range(len(traced.graph.outputs) - len(old), len(traced.graph.outputs))
         change = {place: chosen(i) for i, place in enumerate(places)}
-        return self.lifting.run(traced, args + [step] * (not shared), shared, change)
+        return self.lifting.run(traced, args, shared, change)
 
     def begin(self, inputs: Inputs) -> Nest:
         """The state of every lane at its run's start, in the memory layout."""

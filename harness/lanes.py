@@ -70,10 +70,11 @@ def choose(
         memory_bytes: what may be used in all.
         written_out: products of matrices can be.
     """
-    if written_out and lane_bytes * VECTOR <= min(WRITTEN_OUT_BYTES, memory_bytes // 4):
+    fit = min(WRITTEN_OUT_BYTES, memory_bytes // 4) // (VECTOR * max(1, lane_bytes))  # vectors of lanes
+    if written_out and fit:
         vectors = -(-per_seed // VECTOR)
         if per_seed >= 0.75 * vectors * VECTOR:
-            return Lanes(1, VECTOR * min(vectors, WRITTEN_OUT_BYTES // (VECTOR * lane_bytes)))
+            return Lanes(1, VECTOR * min(vectors, fit))
     budget = min(NETWORK_BYTES if network else WORKING_SET_BYTES, memory_bytes // 4)
     cap = at_most(max(1, budget // max(1, lane_bytes)))
     if loop_bytes:

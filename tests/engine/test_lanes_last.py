@@ -35,10 +35,8 @@ def test_rounds_cover_every_term_once_and_are_two_or_none(terms):
 def test_product_is_numpys(m, k, n, inner, shared):
     a = numbers(m, k, 1 if shared == "a" else LANES, seed=1, dtype="float64")
     b = numbers(k, n, 1 if shared == "b" else LANES, seed=2, dtype="float64")
-    expected = np.einsum("mkl,knl->mnl", *np.broadcast_arrays(a, a)[:1], b) if shared == "none" else None
-    if expected is None:
-        whole = [np.broadcast_to(x, (*x.shape[:2], LANES)) for x in (a, b)]
-        expected = np.einsum("mkl,knl->mnl", *whole)
+    whole = [np.broadcast_to(x, (*x.shape[:2], LANES)) for x in (a, b)]
+    expected = np.einsum("mkl,knl->mnl", *whole)
     given = (a if inner[0] == 1 else a.swapaxes(0, 1)), (b if inner[1] == 0 else b.swapaxes(0, 1))
     found = compiled(lambda x, y: products.product(x, y, inner), *given)
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
