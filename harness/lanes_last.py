@@ -16,7 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from harness import lift, products
+from harness import convolutions, convolved, lift, products
 
 Nest = Any
 Change = Callable[[tf.Tensor], tf.Tensor]
@@ -49,7 +49,7 @@ FOLDS: Mapping[str, products.Join] = {
 }
 REDUCTIONS = frozenset({*FOLDS, "All", "Any", "Prod"})
 # The same whatever the values of what they look at.
-OF_SHAPES = frozenset({"Rank", "Shape", "Size"})
+OF_SHAPES = frozenset({"Rank", "Shape", "ShapeN", "Size"})
 FLOW = frozenset({"Case", "If", "StatelessCase", "StatelessIf", "StatelessWhile", "While"})
 CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 # Left to TensorFlow's vectorizer, which makes nothing of them that is slow as a plain loop.
@@ -163,7 +163,9 @@ class Lifting:
 
     def _convert(self, op: Any, values: list[Value]) -> list[Value]:
         if op.type in OF_SHAPES:
-            return [Value(tf.constant(tf.get_static_value(out), out.dtype), False) for out in op.outputs]
+            return [
+                Value(tf.constant(_of_shape(op, i), out.dtype), False) for i, out in enumerate(op.outputs)
+            ]
         if op.type == "IdentityN":  # of a gradient of the user's own
             return values
         if op.type in CALLS:
@@ -225,6 +227,26 @@ class Lifting:
         a, b = (value.aligned for value in values)
         inner = 0 if op.get_attr("transpose_a") else 1, 1 if op.get_attr("transpose_b") else 0
         return products.product(a, b, inner)
+
+    def _convolve(self, op: Any, values: list[Value]) -> Made:
+        geometry = convolutions.Geometry.of(op)
+        if geometry is None:
+            return None
+        maps = values[0]
+        # Patches of what all lanes share are made once, and are small beside what is made of them.
+        if maps.lanes or op.type == convolutions.OF_MAPS:
+            made = convolved.convolution(op, [value.aligned for value in values], geometry)
+            if made is not None:
+                return made
+        return self._as_product(op, values, geometry)
+
+    def _as_product(self, op: Any, values: list[Value], geometry: convolutions.Geometry) -> Made:
+        def one(*given: tf.Tensor) -> tf.Tensor:
+            return convolutions.as_product(op, given, geometry)
+
+        shapes = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in op.inputs]
+        made = tf.function(one, autograph=False).get_concrete_function(*shapes)
+        return self._graph(made.graph, values)[0].tensor
 
     def _bias_add(self, op: Any, values: list[Value]) -> Made:
         return values[0].aligned + values[1].aligned if _channels_last(op) else None
@@ -299,6 +321,7 @@ CONVERTERS: Mapping[str, Callable[[Lifting, Any, list[Value]], Made]] = {
     "BiasAddGrad": Lifting._bias_add_grad,
     "BroadcastTo": Lifting._broadcast_to,
     "ConcatV2": Lifting._concat,
+    **dict.fromkeys(convolutions.KINDS, Lifting._convolve),
     "ExpandDims": Lifting._reshape,
     "MatMul": Lifting._matmul,
     "Pack": Lifting._pack,
@@ -351,6 +374,12 @@ def _whole_last(op: Any, named: list[Value]) -> dict[str, Any]:
 def _static(op: Any, i: int) -> Any:
     """An argument's value; None where it is not known while tracing."""
     return tf.get_static_value(op.inputs[i])
+
+
+def _of_shape(op: Any, i: int) -> Any:
+    """The value of an output of one of `OF_SHAPES`."""
+    shape = op.inputs[i].shape.as_list()
+    return {"Rank": len(shape), "Size": math.prod(shape)}.get(op.type, shape)
 
 
 def _channels_last(op: Any) -> bool:

@@ -14,6 +14,8 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python.xla import optimization_barrier
 
+from harness.convolutions import teach_vectorizer
+
 Nest = Any
 
 TRAILING_LIMIT = 32
@@ -100,6 +102,7 @@ def map_lanes(fn: Callable[..., Nest], args: Sequence[Nest]) -> Nest:
     Raises:
         ValueError: an operation in `fn` cannot be vectorised (no sequential fallback here).
     """
+    teach_vectorizer()
     # Traced as it is written: AutoGraph would parse and rewrite the source of every rule first.
     plain = tf.autograph.experimental.do_not_convert(lambda packed: fn(*packed))
     return tf.vectorized_map(plain, tuple(args), fallback_to_while_loop=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import tensorflow as tf
 
@@ -13,24 +14,12 @@ KERNEL = 3
 LARGEST = 6  # side of the maps that the dense layer sees
 
 
-def patches(maps: Array) -> tf.Tensor:
-    """Every 3x3 patch as a row: [examples, h, w, channels] -> [examples, h - 2, w - 2, 9 channels].
-
-    Nine shifted views, stacked: static slices, no gather. Rows run over the kernel's row, its column and
-    the channel, the order of a `tf.nn.conv2d` filter [3, 3, channels, filters] reshaped to two dimensions.
-    """
-    _, height, width, channels = maps.shape
-    rows, columns = height - KERNEL + 1, width - KERNEL + 1
-    views = [maps[:, i : i + rows, j : j + columns] for i in range(KERNEL) for j in range(KERNEL)]
-    return tf.reshape(tf.stack(views, axis=3), [-1, rows, columns, KERNEL * KERNEL * channels])
-
-
-def convolution(layer: dict[str, tf.Tensor], maps: Array) -> tf.Tensor:
-    """3x3 convolution without padding, as patches and one product: [..., channels] -> [..., filters]."""
-    rows = patches(maps)
-    _, height, width, inputs = rows.shape
-    outputs = dense(layer, tf.reshape(rows, [-1, inputs]))
-    return tf.reshape(outputs, [-1, height, width, outputs.shape[-1]])
+def convolution(layer: dict[str, tf.Tensor], maps: Array, padding: Literal["SAME", "VALID"]) -> tf.Tensor:
+    """3x3 convolution: [examples, h, w, channels] -> [examples, h, w, filters], less 2 each where `VALID`."""
+    weight = layer["weight"]
+    channels = maps.shape[-1]
+    filters = tf.reshape(weight, [KERNEL, KERNEL, channels, weight.shape[-1]])
+    return tf.nn.conv2d(maps, filters, 1, padding) + layer["bias"]
 
 
 def average_pool(maps: Array) -> tf.Tensor:
@@ -57,9 +46,6 @@ class DigitsCnn(DigitsClassifier):
 
     8x8 -> convolution 3x3, 8 filters, zero-padded, ReLU -> mean of 2x2 -> 4x4
         -> convolution 3x3, 16 filters, ReLU -> 2x2 -> dense -> 10 logits; loss = mean cross-entropy.
-
-    A convolution is written as patches and a matrix product, which lifts to lanes; `tf.nn.conv2d` with a
-    filter per lane does not (TensorFlow 2.21: "expected to be loop invariant").
 
     Images may be scaled up; the last maps are then averaged over 2x2 until they are 6x6 or less: 28x28 ->
     14x14 -> 12x12 -> 6x6 -> dense.
@@ -96,9 +82,8 @@ class DigitsCnn(DigitsClassifier):
         """[examples, side * side] -> [examples, 10]."""
         first, second, last = params
         maps: Array = tf.reshape(images, [-1, self.side, self.side, 1])
-        maps = tf.pad(maps, [[0, 0], [1, 1], [1, 1], [0, 0]])
-        maps = average_pool(tf.nn.relu(convolution(first, maps)))
-        maps = tf.nn.relu(convolution(second, maps))
+        maps = average_pool(tf.nn.relu(convolution(first, maps, "SAME")))
+        maps = tf.nn.relu(convolution(second, maps, "VALID"))
         while maps.shape[1] > LARGEST:
             maps = average_pool(maps)
         return dense(last, tf.reshape(maps, [-1, maps.shape[1] * maps.shape[2] * maps.shape[3]]))

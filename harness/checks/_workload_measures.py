@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 from scipy import stats
 
+from harness import lift
+
 DIFFERENCE = 1e-6  # step of the central differences, in float64
 DIRECTIONS = 8
 
@@ -108,7 +110,7 @@ def lane(nest: Any, place: int) -> Any:
 
 def vectorized(function: Any, arguments: Any) -> Any:
     """`function` over the leading axis, with an error where an operation cannot be lifted."""
-    return tf.vectorized_map(function, arguments, fallback_to_while_loop=False)
+    return lift.map_lanes(function, [arguments])
 
 
 def value_and_gradients(function: Any, params: Any, *rest: Any) -> tuple[tf.Tensor, Any]:

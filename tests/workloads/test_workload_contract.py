@@ -247,10 +247,9 @@ class OtherWhenTraced(Bowl):
 
 class ConvolutionPerLane(DigitsLogistic):
     def logits(self, params, images):
-        filters = tf.reshape(params[0]["weight"], [1, 64, 1, 10])
-        return (
-            tf.nn.conv2d(tf.reshape(images, [-1, 1, 64, 1]), filters, 1, "VALID")[:, 0, 0] + params[0]["bias"]
-        )
+        filters = tf.reshape(params[0]["weight"], [1, 1, 64, 1, 10])
+        maps = tf.reshape(images, [-1, 1, 1, 64, 1])
+        return tf.nn.conv3d(maps, filters, [1] * 5, "VALID")[:, 0, 0, 0] + params[0]["bias"]
 
 
 class Raises(Bowl):

@@ -1,0 +1,158 @@
+"""Convolutions of many lanes with lanes last, written out as sums of whole vectors, like `harness.products`.
+
+Maps are read as they lie: no patch is ever made. What passes by in the innermost loop are filters, or the
+channels of a row of maps, while the vectors of a place stay in registers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.compiler.tf2xla.python.xla import dynamic_update_slice
+
+from harness import products
+from harness.convolutions import OF_FILTERS, OF_MAPS, Geometry
+
+Round = Callable[[Any], tf.Tensor]
+
+TERMS = 16  # of a round, where they are numbers of a row or channels
+
+
+def convolution(op: Any, given: Sequence[tf.Tensor], geometry: Geometry) -> tf.Tensor | None:
+    """What one of `convolutions.KINDS` computes for all lanes, [..., lanes].
+
+    Args:
+        given: its inputs, each [..., lanes] or, where lanes share it, [..., 1]; sizes are not looked at.
+
+    Returns:
+        None where places or filters leave something out, and where channels are too few to make rounds of.
+    """
+    if not geometry.plain:
+        return None
+    if op.type == OF_MAPS:
+        return _of_maps(given[2], given[1], geometry, _sizes(op.outputs[0]))
+    maps = given[0]
+    if op.type == OF_FILTERS:
+        return _of_filters(_padded(maps, geometry), given[2], geometry)
+    return _forward(_padded(maps, geometry), given[1], geometry)
+
+
+def _padded(maps: tf.Tensor, geometry: Geometry) -> tf.Tensor:
+    """Maps with their zeros around. Row by row, so that they are in memory: XLA would ask at every read
+    of `tf.pad`'s whether it is inside."""
+    (above, below), (left, right) = geometry.pads
+    if not any((above, below, left, right)):
+        return maps
+    examples, height, width, channels, lanes = _sizes(maps)
+    zeros = tf.zeros([examples, height + above + below, width + left + right, channels, lanes], maps.dtype)
+
+    def row(y: Any, out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        one = tf.slice(maps, [0, y, 0, 0, 0], [examples, 1, width, channels, lanes])
+        return y + 1, dynamic_update_slice(out, one, tf.stack([0, y + above, left, 0, 0]))
+
+    return tf.while_loop(lambda y, _: y < height, row, (tf.constant(0), zeros))[1]
+
+
+def _rounds(count: int, some: Round) -> tf.Tensor:
+    """The sum of some(0) to some(count - 1)."""
+    out = some(0)
+    if count == 1:
+        return out
+    return tf.while_loop(
+        lambda k, _: k < count, lambda k, sums: (k + 1, sums + some(k)), (tf.constant(1), out)
+    )[1]
+
+
+def _forward(maps: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tensor | None:
+    """A round for some channels, all offsets of each: vectors of maps stay in registers, filters pass by."""
+    rows, columns = geometry.places
+    examples, *_, channels, of_maps = _sizes(maps)
+    count, of_filters = _sizes(filters)[3:]
+    each = _divisor(channels, max(1, products.TERMS // len(geometry.offsets)))
+    if channels // each < 3:  # a loop of one round XLA takes apart, and computes it wherever it is read
+        return None
+
+    def some(k: Any) -> tf.Tensor:
+        terms = []
+        for at, (i, j) in enumerate(geometry.offsets):
+            views = tf.slice(maps, [0, i, j, k * each, 0], [examples, rows, columns, each, of_maps])
+            own = tf.slice(
+                filters, [*divmod(at, geometry.kernel[1]), k * each, 0, 0], [1, 1, each, count, of_filters]
+            )
+            terms += [views[:, :, :, c : c + 1] * own[:, :, c : c + 1] for c in range(each)]
+        return products.total(terms)
+
+    return _rounds(channels // each, some)
+
+
+def _of_filters(maps: tf.Tensor, slopes: tf.Tensor, geometry: Geometry) -> tf.Tensor:
+    """An offset after another, each a sum over all places: a round takes some rows of some examples."""
+    channels, of_maps = _sizes(maps)[3:]
+    examples, rows, columns, count, lanes = _sizes(slopes)
+    across = _divisor(columns, TERMS)
+    down = _divisor(rows, TERMS // across) if across == columns else 1
+    deep = _divisor(examples, TERMS // (across * down)) if down == rows else 1
+    size = [deep, down, across]
+    grid = [rows // down, columns // across]
+
+    def at(v: Any) -> tf.Tensor:
+        i, j = v // geometry.kernel[1], v % geometry.kernel[1]
+
+        def some(k: Any) -> tf.Tensor:
+            place = [k // (grid[0] * grid[1]) * deep, k // grid[1] % grid[0] * down, k % grid[1] * across]
+            x = tf.slice(maps, [place[0], place[1] + i, place[2] + j, 0, 0], [*size, channels, of_maps])
+            y = tf.slice(slopes, [*place, 0, 0], [*size, count, lanes])
+            x = tf.unstack(tf.reshape(x, [-1, channels, 1, of_maps]))
+            y = tf.unstack(tf.reshape(y, [-1, 1, count, lanes]))
+            return products.total([p * q for p, q in zip(x, y, strict=True)])
+
+        return _rounds(examples // deep * grid[0] * grid[1], some)
+
+    shape = [channels, count, max(of_maps, lanes)]
+    out = tf.TensorArray(maps.dtype, len(geometry.offsets), element_shape=shape)
+    out = out.unstack(tf.zeros([len(geometry.offsets), *shape], maps.dtype))
+    _, out = tf.while_loop(
+        lambda v, _: v < len(geometry.offsets),
+        lambda v, out: (v + 1, out.write(v, at(v))),
+        (tf.constant(0), out),
+    )
+    return tf.reshape(out.stack(), [*geometry.kernel, *shape])
+
+
+def _of_maps(slopes: tf.Tensor, filters: tf.Tensor, geometry: Geometry, shape: Sequence[Any]) -> tf.Tensor:
+    """An offset after another, and some filters of each, added where they lie on the maps."""
+    (above, below), (left, right) = geometry.pads
+    height, width, channels = shape[1] + above + below, shape[2] + left + right, shape[3]
+    examples, rows, columns, count, of_slopes = _sizes(slopes)
+    of_filters = _sizes(filters)[4]
+    lanes = max(of_slopes, of_filters)
+    each = _divisor(count, TERMS)
+    groups, across = count // each, geometry.kernel[1]
+    window = [examples, rows, columns, channels, lanes]
+
+    def body(k: Any, out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        v, first = k // groups, k % groups * each
+        i, j = v // across, v % across
+        x = tf.slice(slopes, [0, 0, 0, first, 0], [examples, rows, columns, each, of_slopes])
+        y = tf.slice(filters, [i, j, 0, first, 0], [1, 1, channels, each, of_filters])
+        terms = zip(tf.unstack(x[:, :, :, None], axis=4), tf.unstack(y, axis=3), strict=True)
+        more = products.total([p * q for p, q in terms])
+        at = tf.stack([0, i, j, 0, 0])
+        return k + 1, dynamic_update_slice(out, tf.slice(out, at, window) + more, at)
+
+    zeros = tf.zeros([examples, height, width, channels, lanes], slopes.dtype)
+    last = groups * len(geometry.offsets)
+    _, out = tf.while_loop(lambda k, _: k < last, body, (tf.constant(0), zeros))
+    return out[:, above : height - below, left : width - right]
+
+
+def _sizes(tensor: tf.Tensor) -> list[Any]:
+    """Its shape, all of which is known while tracing."""
+    return tensor.shape.as_list()
+
+
+def _divisor(size: int, most: int) -> int:
+    """The largest divisor of `size` that is at most `most`."""
+    return next(d for d in range(max(1, min(size, most)), 0, -1) if size % d == 0)

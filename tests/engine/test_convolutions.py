@@ -1,0 +1,121 @@
+"""Convolutions by filters of each run's own: against TensorFlow's, a run at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from harness import convolutions, lift
+from harness.lanes_last import Lifting
+
+LANES = 16
+SHAPES: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+    ((3, 8, 8, 3), (3, 3, 3, 4), {"padding": "SAME"}),
+    ((3, 7, 9, 8), (3, 3, 8, 16), {"padding": "VALID"}),
+    ((2, 9, 8, 8), (5, 2, 8, 5), {"padding": "SAME"}),  # sides of even and odd length
+    ((2, 6, 5, 2), (3, 3, 2, 5), {"padding": "SAME"}),  # channels too few to make rounds of
+    ((2, 6, 5, 8), (1, 1, 8, 17), {"padding": "SAME"}),  # a filter for which no divisor is near
+    ((2, 6, 5, 8), (3, 3, 8, 5), {"padding": [[0, 0], [2, 1], [0, 3], [0, 0]]}),
+    ((2, 8, 8, 8), (3, 3, 8, 5), {"padding": "SAME", "strides": 2}),
+    ((2, 9, 12, 4), (3, 3, 4, 5), {"padding": "SAME", "strides": (2, 3)}),
+    ((5, 4, 30, 4), (2, 2, 4, 3), {"padding": "VALID"}),  # rows longer than a round
+]
+IDS = [f"{k[0]}x{k[1]}-{k[2]}-{k[3]}-{i}" for i, (_, k, _) in enumerate(SHAPES)]
+
+
+def numbers(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def convolved(filters: Any, maps: Any, strides: Any = 1, padding: Any = "SAME", **how: Any) -> list[Any]:
+    """A convolution and both its gradients, of one run."""
+    with tf.GradientTape() as tape:
+        tape.watch([filters, maps])
+        out = tf.nn.conv2d(maps, filters, strides, padding, **how)
+        loss = tf.reduce_sum(tf.sin(out))
+    return [out, *tape.gradient(loss, [filters, maps])]
+
+
+def alone(filters: np.ndarray, maps: np.ndarray, **how: Any) -> list[np.ndarray]:
+    """[lanes, ...] each, by TensorFlow, a run at a time."""
+    runs = [convolved(tf.constant(f), tf.constant(m), **how) for f, m in zip(filters, maps, strict=True)]
+    return [np.stack([np.asarray(value) for value in values]) for values in zip(*runs, strict=True)]
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own maps", "shared maps"])
+@pytest.mark.parametrize(("maps", "filters", "how"), SHAPES, ids=IDS)
+def test_lanes_are_runs(maps: Any, filters: Any, how: Any, shared: bool) -> None:
+    w = numbers(LANES, *filters, seed=1)
+    m = numbers(1 if shared else LANES, *maps, seed=2)
+    expected = alone(w, np.repeat(m, LANES, 0) if shared else m, **how)
+
+    def vectorized(w: Any, m: Any) -> Any:
+        if shared:
+            return lift.map_lanes(lambda f: convolved(f, m[0], **how), [w])
+        return lift.map_lanes(lambda f, x: convolved(f, x, **how), [w, m])
+
+    def last(w: Any, m: Any) -> Any:
+        lifting, own = Lifting(LANES), [lift.store(w, True)]
+        args, given = (own, [m[0]]) if shared else ([*own, lift.store(m, True)], [])
+        found = lift.load(lifting(lambda f, x: convolved(f, x, **how), args, given), True)
+        assert not lifting.foreign
+        return found
+
+    for way in (vectorized, last):
+        found = tf.function(way, jit_compile=True, autograph=False)(w, m)
+        for value, right in zip(found, expected, strict=True):
+            np.testing.assert_allclose(value, right, rtol=1e-11, atol=1e-11, err_msg=way.__name__)
+
+
+def test_holes_in_filters() -> None:
+    """TensorFlow has no gradients of such on CPUs: the sum over patches that it takes itself."""
+    w, m = numbers(LANES, 3, 3, 4, 5, seed=1), numbers(LANES, 2, 9, 8, 4, seed=2)
+
+    def expected(f: Any, x: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch([f, x])
+            rows = tf.image.extract_patches(x, [1, 3, 3, 1], [1, 1, 1, 1], [1, 2, 2, 1], "VALID")
+            out = rows @ tf.reshape(f, [36, 5])
+            loss = tf.reduce_sum(tf.sin(out))
+        return [out, *tape.gradient(loss, [f, x])]
+
+    found = tf.function(
+        lambda w, m: lift.map_lanes(lambda f, x: convolved(f, x, padding="VALID", dilations=2), [w, m]),
+        jit_compile=True,
+        autograph=False,
+    )(w, m)
+    for i in range(LANES):
+        for value, right in zip(found, expected(tf.constant(w[i]), tf.constant(m[i])), strict=True):
+            np.testing.assert_allclose(value[i], right, rtol=1e-11, atol=1e-11)
+
+
+def test_filters_that_all_lanes_share_are_left_as_they_were() -> None:
+    w, m = numbers(3, 3, 4, 5, seed=1), numbers(LANES, 2, 6, 5, 4, seed=2)
+    found = lift.map_lanes(lambda x: tf.nn.conv2d(x, w, 1, "SAME"), [tf.constant(m)])
+    np.testing.assert_allclose(found[3], tf.nn.conv2d(m[3], w, 1, "SAME"), rtol=1e-12, atol=1e-12)
+
+
+def test_channels_first_and_groups_of_filters_are_not_known() -> None:
+    def op(maps: Any, filters: Any, **how: Any) -> Any:
+        graph = tf.Graph()
+        with graph.as_default():
+            x, f = tf.zeros(maps), tf.zeros(filters)
+            return tf.nn.conv2d(x, f, 1, "SAME", **how).op
+
+    assert convolutions.Geometry.of(op([2, 4, 6, 6], [3, 3, 4, 8], data_format="NCHW")) is None
+    assert convolutions.Geometry.of(op([2, 6, 6, 4], [3, 3, 2, 8])) is None
+    assert convolutions.patch_bytes(op([2, 6, 6, 4], [3, 3, 4, 8])) == 2 * 36 * 9 * 4 * 4
+
+
+def test_no_patch_is_made_where_lanes_come_last() -> None:
+    def last(w: Any, m: Any) -> Any:
+        return Lifting(LANES)(lambda f, x: tf.nn.conv2d(x, f, 1, "SAME"), [w, m])
+
+    function = tf.function(last, jit_compile=True, autograph=False)
+    w, m = tf.zeros([3, 3, 8, 4, LANES]), tf.zeros([2, 6, 6, 8, LANES])
+    text = function.experimental_get_compiler_ir(w, m)(stage="optimized_hlo")
+    assert " dot(" not in text and "custom-call" not in text and "convolution" not in text
+    assert f"72,{LANES}]" not in text
