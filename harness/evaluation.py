@@ -11,6 +11,7 @@ import tensorflow as tf
 from harness import lift
 from harness.graphs import Graph, Place
 from harness.lanes_last import Lifting, NotLifted, Traced
+from harness.means import Means
 
 Nest = Any
 
@@ -44,13 +45,21 @@ class Evaluator:
         self.at_once = next(n for n in (4, 3, 2, 1) if lanes % n == 0)
 
         def lifted(fn: Callable[[Nest], dict[str, Any]], name: str) -> Graph:
+            names = list(fn(start))
+
             def one(params: Nest) -> dict[str, Any]:
                 return {k: tf.cast(v, tf.float64) for k, v in fn(params).items()}
 
             def spread(params: Nest, rounds: tf.Tensor) -> dict[str, Any]:
-                return self._written_out(one, params, rounds) if last else self._spread(one, params)
+                if not last:
+                    return self._spread(one, params)
+                means = Means.of(workload, name, names)
+                if means is not None:
+                    with contextlib.suppress(NotLifted):
+                        return means.of_lanes(Lifting(lanes), params, rounds)
+                return self._written_out(one, params, rounds)
 
-            return Graph(spread, dict.fromkeys(fn(start), 0), jit=jit, name=name, place=place)
+            return Graph(spread, dict.fromkeys(names, 0), jit=jit, name=name, place=place)
 
         self.graphs = {name: lifted(getattr(workload, name), name) for name in ("monitor", "evaluate")}
 

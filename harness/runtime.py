@@ -31,7 +31,7 @@ def cache_folder() -> Path:
 # More than the outermost loop touches in the program of a point, or of a network whose products are written
 # out: compiled as one function, it takes a quarter less time to compile than as fifty kernels, and XLA has no
 # operations of it to spread over threads.
-SMALL_LOOP_BYTES = 256_000_000
+SMALL_LOOP_BYTES = 2_000_000_000
 
 # Measured on Adam x Rosenbrock, 1,024 lanes (benchmarks/NOTES.md):
 XLA_FLAGS = {

@@ -14,7 +14,7 @@ import abc
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -31,8 +31,8 @@ FOLD_OF_FIVE = np.array(["train", "train", "train", "validation", "test"])
 class Examples(NamedTuple):
     """Images and their labels."""
 
-    images: tf.Tensor  # [examples, 64], zero mean over the training images
-    labels: tf.Tensor  # [examples, 10], one-hot
+    images: Any  # tensor or numpy array [examples, 64], zero mean over the training images
+    labels: Any  # [examples, 10], one-hot
 
 
 def split(classes: np.ndarray) -> dict[str, np.ndarray]:
@@ -82,12 +82,17 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         logits: [examples, classes] float32 or float64.
         labels: [examples, classes] one-hot, same dtype.
     """
+    return tf.reduce_mean(cross_entropies(logits, labels))
+
+
+def cross_entropies(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """`cross_entropy` of each example, [examples]."""
     picked = tf.reduce_sum(labels * logits, axis=-1)
-    return tf.reduce_mean(tf.reduce_logsumexp(logits, axis=-1) - picked)
+    return tf.reduce_logsumexp(logits, axis=-1) - picked
 
 
-def accuracy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Share of examples whose largest logit is the label's (0 where logits are NaN): a scalar.
+def hits(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """1 for each example whose largest logit is the label's, else (and where logits are NaN) 0: [examples].
 
     Args:
         logits: [examples, classes] float32 or float64.
@@ -95,7 +100,7 @@ def accuracy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """
     right = tf.equal(tf.argmax(logits, axis=-1), tf.argmax(labels, axis=-1))
     known = tf.reduce_all(tf.math.is_finite(logits), axis=-1)
-    return tf.reduce_mean(tf.cast(right & known, logits.dtype))
+    return tf.cast(right & known, logits.dtype)
 
 
 def initial_layers(seed, shapes: Sequence[tuple[int, int]], dtype: str) -> tuple[dict[str, tf.Tensor], ...]:
@@ -179,23 +184,35 @@ class DigitsClassifier(abc.ABC):
 
     def monitor(self, params) -> dict[str, tf.Tensor]:
         """`validation_loss` and `validation_accuracy`, scalars."""
-        return self._metrics(params, ("validation",))
+        return self._metrics(params, "monitor")
 
     def evaluate(self, params) -> dict[str, tf.Tensor]:
         """Loss and accuracy of every part, `train_loss` to `test_accuracy`: scalars."""
-        return self._metrics(params, SPLITS)
+        return self._metrics(params, "evaluate")
 
-    def _metrics(self, params, parts: Sequence[str]) -> dict[str, tf.Tensor]:
-        """One pass over the images of all `parts`, then loss and accuracy of each."""
-        examples = [digits(self.side)[part] for part in parts]
-        images = np.concatenate([images for images, _ in examples])
-        logits = self._wide_logits(params, tf.constant(images, self.dtype))
-        metrics, first = {}, 0
-        for part, (_, one_hot) in zip(parts, examples, strict=True):
-            rows, labels = logits[first : first + len(one_hot)], tf.constant(one_hot, self._loss_dtype)
-            metrics[f"{part}_loss"] = cross_entropy(rows, labels)
-            metrics[f"{part}_accuracy"] = accuracy(rows, labels)
-            first += len(one_hot)
+    def measured(self, name: str) -> dict[str, Examples]:
+        """The parts that `monitor` or `evaluate` tells of, numpy arrays in the dtypes of a batch."""
+        dtype = tf.as_dtype(self.dtype).as_numpy_dtype
+        parts = {part: digits(self.side)[part] for part in (("validation",) if name == "monitor" else SPLITS)}
+        return {
+            part: Examples(images.astype(dtype), one_hot.astype(self._loss_dtype))
+            for part, (images, one_hot) in parts.items()
+        }
+
+    def measure(self, params, batch: Examples) -> dict[str, tf.Tensor]:
+        """`loss` and `accuracy` of each example, [examples]."""
+        logits = self._wide_logits(params, batch.images)
+        return {"loss": cross_entropies(logits, batch.labels), "accuracy": hits(logits, batch.labels)}
+
+    def _metrics(self, params, of: str) -> dict[str, tf.Tensor]:
+        """One pass over the images of all parts, then the means of each."""
+        parts = self.measured(of)
+        whole = tf.nest.map_structure(lambda *leaves: tf.constant(np.concatenate(leaves)), *parts.values())
+        values, metrics, first = self.measure(params, whole), {}, 0
+        for name, part in parts.items():
+            last = first + len(part.labels)
+            metrics |= {f"{name}_{k}": tf.reduce_mean(v[first:last]) for k, v in values.items()}
+            first = last
         return metrics
 
     def _wide_logits(self, params, images: tf.Tensor) -> tf.Tensor:

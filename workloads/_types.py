@@ -80,3 +80,16 @@ class Workload(Protocol):
     def evaluate(self, params: Structure) -> dict[str, tf.Tensor]:
         """Scalars of the whole evaluation at the end."""
         ...
+
+
+class Measured(Protocol):
+    """What a workload may offer beside, where its metrics are means over examples: they are then taken some
+    examples after others, which stay near the core."""
+
+    def measured(self, name: str) -> dict[str, Structure]:
+        """The sets whose means `name`, "monitor" or "evaluate", gives: numpy arrays [examples, ...]."""
+        ...
+
+    def measure(self, params: Structure, batch: Structure) -> dict[str, tf.Tensor]:
+        """Values of each example, [examples]: the metric `test_loss` is the mean of `loss` over `test`."""
+        ...
