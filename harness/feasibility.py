@@ -68,3 +68,30 @@ def batch_size(workload: Any) -> int | None:
     """
     size = getattr(workload, "batch_size", None)
     return size if isinstance(size, int) and not isinstance(size, bool) else None
+
+
+def mean_of_parts(workload: Any, params: Any, batch: Any, parts: int) -> bool:
+    """Whether loss and gradients of a batch are, to rounding, the means of those of its equal parts: not
+    where examples see each other, as when they are normalised together. Imports TensorFlow."""
+    from harness.runtime import tensorflow
+
+    tf = tensorflow()
+
+    def look(batch: Any) -> list[Any]:
+        with tf.GradientTape() as tape:
+            tape.watch(params)
+            loss = workload.loss(params, batch)
+        slopes = tape.gradient(loss, params, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return [loss, *tf.nest.flatten(slopes)]
+
+    def cut(k: int) -> Any:
+        return tf.nest.map_structure(lambda leaf: tf.split(leaf, parts)[k], batch)
+
+    whole, some = look(batch), [look(cut(k)) for k in range(parts)]
+    means = [sum(each) / parts for each in zip(*some, strict=True)]
+    return all(_close(tf, a, b) for a, b in zip(whole, means, strict=True))
+
+
+def _close(tf: Any, a: Any, b: Any) -> bool:
+    scale = tf.reduce_max(tf.abs(a))
+    return bool(tf.reduce_max(tf.abs(a - b)) <= 1e-4 * scale + 1e-12)

@@ -70,6 +70,7 @@ class LaneMaths:
         self.lanes: Lanes = program.lanes
         self.start = tf.nest.map_structure(tf.convert_to_tensor, workload.init(0))
         self.written_out = program.written_out and jit and program.lanes.count > 1
+        self.parts = program.parts if self.written_out else 1
         self.trailing = lift.trailing_layout(self.start) or self.written_out
         self.lifting = Lifting(program.lanes.count)
         self.state = build_optimizer(None).init(self.start)
@@ -180,7 +181,10 @@ class LaneMaths:
         """
         look, own = self.with_traced(self._seen if inputs.given else self._look, inputs.traced)
         args = [own, *(lift.load(n, self.trailing) for n in (moving.params, moving.state))]
-        if inputs.given:
+        if self.parts > 1:
+            batch = tf.nest.map_structure(lambda leaf: leaf[0], self._batches_at(steps, inputs))
+            found = lift.load(self._part_by_part(moving, batch, inputs), True)
+        elif inputs.given:
             found = self.lifted(look, [*args, inputs.given])
         elif self.stochastic:
             found = self.lifted(look, args, self._batches_at(steps, inputs))
@@ -190,6 +194,33 @@ class LaneMaths:
         seen = loss, value, lift.store(gradients, self.trailing)
         loss, value, gradients = lift.materialize(seen) if self.jit else seen
         return loss, loss if isinstance(value, tuple) else value, gradients
+
+    def _part_by_part(self, moving: Moving, batch: Nest, inputs: Inputs) -> Nest:
+        """What `_look` returns, in the memory layout, the means over the batch taken a part after another.
+
+        Args:
+            batch: of all lanes, [examples, ...].
+        """
+        size = tf.nest.flatten(batch)[0].shape[0] // self.parts
+
+        def one(params: Nest, batch: Nest) -> tuple[tf.Tensor, Nest]:
+            loss, gradients = self.differentiate(params, batch)
+            return tf.cast(loss, self.real), gradients
+
+        def cut(leaf: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
+            return tf.slice(leaf, [k * size] + [0] * (leaf.shape.rank - 1), [size, *leaf.shape[1:]])
+
+        def part(k: tf.Tensor, sums: Nest) -> tuple[tf.Tensor, Nest]:
+            some = tf.nest.map_structure(lambda leaf: cut(leaf, k), batch)
+            found = self.lifting(one, [moving.params], [some])
+            k = lift.in_kernels(k) if self.lifting.foreign else k
+            return k + 1, tf.nest.map_structure(tf.add, sums, found)
+
+        begin = tf.zeros([self.lanes.count], self.real), tf.nest.map_structure(tf.zeros_like, moving.params)
+        _, sums = tf.while_loop(lambda k, _: k < self.parts, part, (tf.constant(0), begin))
+        means = tf.nest.map_structure(lambda leaf: leaf / self.parts, sums)
+        seen, own = self.with_traced(self._seen, inputs.traced)
+        return self.lifting(seen, [own, moving.params, moving.state, means])
 
     def candidates(
         self, moving: Moving, gradients: Nest, step: Any, inputs: Inputs, going: tf.Tensor

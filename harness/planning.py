@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import lanes as ladder
+from harness.feasibility import batch_size, mean_of_parts
 from harness.tiling import RecordPlan
 from harness.types import Cell, Lanes, Program, Tile, digest
 
@@ -58,6 +59,8 @@ class Shape:
     shared_batch: bool
     network: bool
     loop_bytes: int = 0  # a lane's, that a step reads and writes; 0 where lanes come first in memory
+    parts: int = 1  # of a batch, so that a network's products can be written out
+    part_bytes: int = 0  # a lane's, where a step looks at a part after another
     gpus: bool = False  # whether this process has any: a GPU wants more lanes than a vector of a CPU's
 
 
@@ -78,17 +81,19 @@ def measure(cell: Cell, stability: bool) -> Shape:
 
     # Parameters, gradients and candidates; the last update and the tail's mean; the state and its candidate.
     copies = 5 if stability else 3
-    total = copies * size(params) + 2 * size(tf.nest.map_structure(tf.convert_to_tensor, state)) + FIXED_BYTES
+    fixed = copies * size(params) + 2 * size(tf.nest.map_structure(tf.convert_to_tensor, state)) + FIXED_BYTES
     network = lift.is_network(params)
     batch = workload.batch(0, 0)
-    if network:
-        # Forward and backward each make about as much; half of both is there at once.
-        total += _activation_bytes(tf, workload, params, batch)
+    # Forward and backward each make about as much; half of both is there at once.
+    made, patches = _activation_bytes(tf, workload, params, batch) if network else (0, 0)
+    total, parts = fixed + made + patches, _parts(workload, params, batch, fixed, made) if network else 1
     return Shape(
         total,
         batch is not None,
         network,
         _loop_bytes(total, stability) if lift.trailing_layout(params) else 0,
+        parts=parts,
+        part_bytes=fixed + made // parts,
         gpus=bool(tf.config.list_physical_devices("GPU")),
     )
 
@@ -102,8 +107,11 @@ def _loop_bytes(lane_bytes: int, stability: bool) -> int:
     return 250 + 7 * (lane_bytes - FIXED_BYTES) if stability else 150 + 4 * (lane_bytes - FIXED_BYTES)
 
 
-def _activation_bytes(tf: Any, workload: Any, params: Any, batch: Any) -> int:
-    """Bytes of all that one loss computes on its way, from its graph; fusions will keep less."""
+def _activation_bytes(tf: Any, workload: Any, params: Any, batch: Any) -> tuple[int, int]:
+    """Bytes of all that one loss computes on its way, from its graph (fusions will keep less); and of the
+    patches that convolutions are made of where they are not written out."""
+    from harness import convolutions
+
     graph = tf.function(workload.loss, autograph=False).get_concrete_function(params, batch).graph
     sizes = [
         (out.shape.num_elements() or 0) * out.dtype.size
@@ -111,7 +119,26 @@ def _activation_bytes(tf: Any, workload: Any, params: Any, batch: Any) -> int:
         if op.type not in ("Const", "Placeholder", "Reshape", "Identity", "NoOp")
         for out in op.outputs
     ]
-    return sum(sizes)
+    return sum(sizes), sum(map(convolutions.patch_bytes, graph.get_operations()))
+
+
+def _parts(workload: Any, params: Any, batch: Any, fixed: int, made: int) -> int:
+    """How many parts a batch is cut into, so that a vector of lanes stays near the core with all that a step
+    makes of a part; 1 where it stays there anyway, cannot be made to, or the batch cannot be cut.
+
+    Args:
+        fixed: bytes of a lane that do not depend on the batch.
+        made: bytes that it makes of a whole batch.
+    """
+    examples = batch_size(workload) or 1
+    whole = (fixed + made) * ladder.VECTOR <= ladder.WRITTEN_OUT_BYTES
+    if whole or fixed * ladder.VECTOR > ladder.WRITTEN_OUT_BYTES or made < ladder.MADE_MORE * fixed:
+        return 1
+    for parts in range(2, examples + 1):
+        small = made // parts * ladder.VECTOR <= ladder.PART_BYTES
+        if small and examples % parts == 0:
+            return parts if mean_of_parts(workload, params, batch, parts) else 1
+    return 1
 
 
 def by_program(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
@@ -179,6 +206,7 @@ def plan(
             replicas=first.replicas,
             drop_remainder=first.drop_remainder,
             written_out=_writes_out(first, shape, chosen),
+            parts=shape.parts,
         )
         programs[key] = program
         largest = max(largest, shape.lane_bytes * chosen.count)
@@ -204,7 +232,7 @@ def _can_write_out(cell: Cell) -> bool:
 
 def _writes_out(cell: Cell, shape: Shape, lanes: Lanes) -> bool:
     whole = lanes.groups == 1 and lanes.count % ladder.VECTOR == 0
-    small = shape.lane_bytes * ladder.VECTOR <= ladder.WRITTEN_OUT_BYTES
+    small = shape.part_bytes * ladder.VECTOR <= ladder.WRITTEN_OUT_BYTES or shape.parts > 1
     return _can_write_out(cell) and (not shape.network or (whole and small))
 
 
@@ -223,7 +251,8 @@ def _lanes(group: Sequence[Cell], shape: Shape, lanes: int | None, memory_bytes:
         network=shape.network,
         stop_at_target=group[0].stop == "target",
         memory_bytes=memory_bytes,
-        written_out=shape.network and not shape.gpus and _can_write_out(group[0]),
+        parts=shape.parts,
+        part_bytes=shape.part_bytes if shape.network and not shape.gpus and _can_write_out(group[0]) else 0,
     )
 
 

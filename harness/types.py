@@ -254,6 +254,7 @@ class Program:
         shared: per traced hyperparameter, whether all of the study's cells of this program have one value.
         split, replicas, drop_remainder: as in `Layout`; `replicas` counts where a batch is split.
         written_out: whether lanes come last and products are written out (`harness.products`), on CPUs.
+        parts: of a batch, equal ones, which a step then looks at one after another: less to hold near a core.
     """
 
     key: str
@@ -272,6 +273,7 @@ class Program:
     replicas: int = 1
     drop_remainder: bool = False
     written_out: bool = False
+    parts: int = 1
 
 
 @dataclass(frozen=True)

@@ -168,6 +168,7 @@ class Programs:
                     program.key,
                     asdict(attempt.lanes),
                     attempt.written_out,
+                    attempt.parts,
                     jit,
                     program.stride,
                     program.curves,

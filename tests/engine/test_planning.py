@@ -96,8 +96,17 @@ def test_small_networks_ride_in_whole_vectors_of_lanes(
         "cells": per_seed * 8, "per_seed": per_seed, "seeds": 8, "lane_bytes": lane_bytes,
         "shared_batch": True, "network": True, "stop_at_target": False, "memory_bytes": 2**34,
     }  # fmt: skip
-    chosen = lanes.choose(**asked, written_out=True)
+    chosen = lanes.choose(**asked, part_bytes=lane_bytes)
     assert chosen == (expected or lanes.choose(**asked))
+
+
+def test_a_network_that_is_looked_at_in_parts_rides_in_one_vector_where_memory_has_it() -> None:
+    asked: dict[str, Any] = {
+        "cells": 256, "per_seed": 32, "seeds": 8, "lane_bytes": 10**7, "shared_batch": True, "network": True,
+        "stop_at_target": False, "parts": 64, "part_bytes": 400_000,
+    }  # fmt: skip
+    assert lanes.choose(**asked, memory_bytes=2**34) == Lanes(1, 16)
+    assert lanes.choose(**asked, memory_bytes=2**24).count < 16
 
 
 @pytest.mark.parametrize(
@@ -122,6 +131,50 @@ def test_products_are_written_out_where_a_vector_of_lanes_fits(
     }  # fmt: skip
     planned = Study(name="plan", **(grid | fields)).plan()
     assert [program.written_out for program in planned.programs.values()] == [expected]
+
+
+NORMALISED = """
+from dataclasses import dataclass
+
+import tensorflow as tf
+from workloads.digits_cnn import DigitsCnn
+
+
+@dataclass(frozen=True)
+class Normalised(DigitsCnn):  # its images are scaled by what a batch has of them
+    def logits(self, params, images):
+        return super().logits(params, images / tf.math.reduce_std(images))
+
+
+@dataclass(frozen=True)
+class Summed(DigitsCnn):
+    def loss(self, params, batch):
+        return len(batch.labels) * super().loss(params, batch)
+"""
+
+
+@pytest.mark.parametrize(
+    ("workload", "parts"),
+    [
+        ("digits_cnn", 8),
+        ("digits_cnn(batch_size=61)", 61),
+        ("digits_cnn(batch_size=4)", 1),  # all of it stays near the core
+        ("digits_cnn(side=28)", 64),
+        ("digits_cnn(filters=[64, 128])", 1),  # its parameters do not
+        ("digits_mlp(hidden=[64, 64])", 1),
+        ("{here}/mine.py:Normalised", 1),
+        ("{here}/mine.py:Summed", 1),
+    ],
+)
+def test_a_batch_is_looked_at_in_parts_where_its_loss_is_their_mean(
+    workload: str, parts: int, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(NORMALISED)
+    rates = [10.0**-k for k in range(12)]
+    grid: dict[str, Any] = {"workloads": [workload.format(here=tmp_path)], "optimizers": ["adam"]}
+    (program,) = Study(name="parts", learning_rates=rates, **grid).plan().programs.values()
+    assert program.parts == parts and (parts == 1 or program.written_out)
+    assert parts == 1 or program.lanes == Lanes(1, 16)
 
 
 @given(budget=st.integers(1, 5000), points=st.integers(1, 300))

@@ -143,6 +143,13 @@ def test_rows_of_runs_that_stop_at_their_target_or_diverge(
     assert set(ours["status"]) == {"converged", "budget", "diverged"}
 
 
+def test_rows_of_batches_that_are_looked_at_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fields: dict[str, Any] = {
+        "workloads": ["digits_cnn(filters=[4, 6], steps=12)"], "optimizers": ["adam", "lookahead(momentum)"],
+    }  # fmt: skip
+    agree(*both(tmp_path, monkeypatch, **fields))
+
+
 def test_rows_in_double_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = both(tmp_path, monkeypatch, optimizers=["adam"], dtype="float64")
     np.testing.assert_allclose(ours["final_loss"], theirs["final_loss"], rtol=1e-9)
