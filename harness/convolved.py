@@ -81,7 +81,8 @@ def _forward(maps: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tens
             own = tf.slice(
                 filters, [*divmod(at, geometry.kernel[1]), k * each, 0, 0], [1, 1, each, count, of_filters]
             )
-            terms += [views[:, :, :, c : c + 1] * own[:, :, c : c + 1] for c in range(each)]
+            pairs = zip(tf.split(views, each, 3), tf.split(own, each, 2), strict=True)
+            terms += [x * y for x, y in pairs] if each > 1 else [views * own]
         return products.total(terms)
 
     return _rounds(channels // each, some)

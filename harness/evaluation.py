@@ -45,7 +45,8 @@ class Evaluator:
         self.at_once = next(n for n in (4, 3, 2, 1) if lanes % n == 0)
 
         def lifted(fn: Callable[[Nest], dict[str, Any]], name: str) -> Graph:
-            names = list(fn(start))
+            found = fn(start)
+            means = Means.of(workload, name, start, found) if last else None
 
             def one(params: Nest) -> dict[str, Any]:
                 return {k: tf.cast(v, tf.float64) for k, v in fn(params).items()}
@@ -53,13 +54,12 @@ class Evaluator:
             def spread(params: Nest, rounds: tf.Tensor) -> dict[str, Any]:
                 if not last:
                     return self._spread(one, params)
-                means = Means.of(workload, name, names)
                 if means is not None:
                     with contextlib.suppress(NotLifted):
                         return means.of_lanes(Lifting(lanes), params, rounds)
                 return self._written_out(one, params, rounds)
 
-            return Graph(spread, dict.fromkeys(names, 0), jit=jit, name=name, place=place)
+            return Graph(spread, dict.fromkeys(found, 0), jit=jit, name=name, place=place)
 
         self.graphs = {name: lifted(getattr(workload, name), name) for name in ("monitor", "evaluate")}
 

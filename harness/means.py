@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from harness.lanes_last import Lifting
 Nest = Any
 
 SOME = 8  # examples, by which it is measured how much one makes on its way
+CLOSE = 1e-4  # metrics that differ by more are others
 
 
 @dataclass(frozen=True)
@@ -30,18 +31,26 @@ class Means:
     sets: Mapping[str, Nest]
 
     @classmethod
-    def of(cls, workload: Any, which: str, names: Sequence[str]) -> Means | None:
-        """Of `monitor` or `evaluate`; None where the workload does not say, or says of other metrics.
+    def of(cls, workload: Any, which: str, params: Nest, metrics: Mapping[str, Any]) -> Means | None:
+        """Of `monitor` or `evaluate`; None where the workload does not say, or its metrics are others.
 
         Args:
-            names: of the metrics that it gives.
+            params: of a single run.
+            metrics: that it gives there.
         """
         if not (hasattr(workload, "measure") and hasattr(workload, "measured")):
             return None
         means = cls(workload.measure, workload.measured(which))
-        few = tf.nest.map_structure(lambda leaf: tf.constant(leaf[:1]), next(iter(means.sets.values()), None))
-        found = workload.measure(workload.init(0), few) if means.sets else {}
-        return means if {f"{s}_{k}" for s in means.sets for k in found} == set(names) else None
+        found = {
+            f"{name}_{k}": float(np.mean(np.asarray(values, np.float64)))
+            for name, examples in means.sets.items()
+            for k, values in workload.measure(params, _constants(examples)).items()
+        }
+        same = found.keys() == metrics.keys() and all(
+            np.isclose(value, float(metrics[name]), rtol=CLOSE, atol=CLOSE, equal_nan=True)
+            for name, value in found.items()
+        )
+        return means if same else None
 
     def of_lanes(self, lifting: Lifting, params: Nest, rounds: tf.Tensor) -> dict[str, tf.Tensor]:
         """Every metric of all lanes, [lanes] float64; `params` are [..., lanes].

@@ -209,7 +209,8 @@ def plan(
             parts=shape.parts,
         )
         programs[key] = program
-        largest = max(largest, shape.lane_bytes * chosen.count)
+        lane_bytes = shape.part_bytes if program.written_out and program.parts > 1 else shape.lane_bytes
+        largest = max(largest, lane_bytes * chosen.count)
         left = [c for c in group if c.cell_id not in done]
         # Who asks for a number of lanes has a size of tiles in mind.
         tiles += _tiles(program, left, shape.shared_batch, one_round=lanes is not None)

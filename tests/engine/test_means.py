@@ -26,7 +26,8 @@ def points(workload: Any, count: int = LANES) -> Any:
 
 
 def means(workload: Any, which: str, params: Any) -> dict[str, np.ndarray]:
-    own = Means.of(workload, which, list(getattr(workload, which)(workload.init(0))))
+    start = workload.init(0)
+    own = Means.of(workload, which, start, getattr(workload, which)(start))
     assert own is not None
 
     def of_lanes(params: Any, rounds: Any) -> dict[str, tf.Tensor]:
@@ -80,9 +81,11 @@ def test_a_workload_that_tells_of_other_metrics_is_evaluated_whole() -> None:
 
     workload = More(hidden=(5,))
     params = points(workload)
-    names = list(workload.evaluate(workload.init(0)))
-    assert Means.of(workload, "evaluate", names) is None
-    assert Means.of(workload, "monitor", ["validation_loss", "validation_accuracy"]) is not None
+    start = workload.init(0)
+    assert Means.of(workload, "evaluate", start, workload.evaluate(start)) is None
+    assert Means.of(workload, "monitor", start, workload.monitor(start)) is not None
+    other = {name: 1.01 * value for name, value in workload.monitor(start).items()}
+    assert Means.of(workload, "monitor", start, other) is None
     found = Evaluator(workload, workload.init(0), LANES, last=True).evaluate(lift.store(params, True))
     np.testing.assert_allclose(found["size"], tf.reduce_sum(params[0]["weight"] ** 2, [1, 2]), rtol=1e-5)
 
