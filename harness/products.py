@@ -39,12 +39,10 @@ def product(a: tf.Tensor, b: tf.Tensor, inner: tuple[int, int] = (1, 0)) -> tf.T
     axes = inner[::-1] if passes_a else inner
     first, each, rounds = rounds_of(_size(a, inner[0]))
 
-    # A term is [rows, 1, lanes] by [1, columns, lanes]: brought into shape for all terms at once, since every
-    # operation costs tracing.
-    stay, passing = tf.expand_dims(stay, 2), tf.expand_dims(passing, 1 - axes[1])
-
     def some(begin: Any, count: int) -> tf.Tensor:
-        x, y = _parts(stay, axes[0], begin, count), _parts(passing, 2 * axes[1], begin, count)
+        # Brought into shape one by one: all at once takes less tracing, and 1.1 times as long to run.
+        x = [tf.expand_dims(part, 1) for part in _parts(stay, axes[0], begin, count)]
+        y = [tf.expand_dims(part, 0) for part in _parts(passing, axes[1], begin, count)]
         return total([p * q for p, q in zip(x, y, strict=True)])
 
     def body(k: tf.Tensor, out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -392,7 +392,7 @@ class LaneProgram:
         if self.loop is not None:
             return self.loop.advance(carry, inputs, spans, steps)
         out = self._advance(carry, inputs, tf.constant(spans), tf.constant(steps), tf.constant(enough))
-        return out if self.packing is None else self.packing.unpack([each.numpy() for each in out])
+        return out if self.packing is None else self.packing.unpack([np.asarray(each) for each in out])
 
     def step_given(self, carry: Carry, inputs: Inputs) -> tuple[Carry, tf.Tensor]:
         """One step of every lane from the loss and gradients in `inputs.given`, for a compiled function of
