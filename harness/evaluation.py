@@ -88,7 +88,7 @@ class Evaluator:
             few = tf.nest.map_structure(lambda leaf: tf.gather(leaf, at), split)
             return lift.map_lanes(one, [few]) if self.at_once > 1 else _alone(one, few)
 
-        values = tf.map_fn(some, tf.range(rounds), fn_output_signature=spec)
+        values = lift.map_in_turn(some, tf.range(rounds), spec)
         return {k: tf.reshape(v, [self.lanes]) for k, v in values.items()}
 
     def _written_out(self, one: Callable[[Nest], dict[str, Any]], params: Nest, rounds: tf.Tensor) -> Nest:

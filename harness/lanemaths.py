@@ -167,10 +167,8 @@ class LaneMaths:
         if self.lanes.groups == 1:
             one = self.workload.batch(inputs.group_seeds[0], steps[0])
             return tf.nest.map_structure(lambda leaf: tf.convert_to_tensor(leaf)[None], one)
-        return tf.map_fn(
-            lambda pair: self.workload.batch(pair[0], pair[1]),
-            (inputs.group_seeds, steps),
-            fn_output_signature=self.batch_spec,
+        return lift.map_in_turn(
+            lambda pair: self.workload.batch(pair[0], pair[1]), (inputs.group_seeds, steps), self.batch_spec
         )
 
     def observe(self, moving: Moving, steps: tf.Tensor, inputs: Inputs) -> tuple[tf.Tensor, tf.Tensor, Nest]:

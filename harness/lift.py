@@ -108,6 +108,18 @@ def map_lanes(fn: Callable[..., Nest], args: Sequence[Nest]) -> Nest:
     return tf.vectorized_map(plain, tuple(args), fallback_to_while_loop=False)
 
 
+def map_in_turn(fn: Callable[..., Nest], elements: Nest, signature: Nest) -> Nest:
+    """`tf.map_fn`, which leaves a mark on TensorFlow's variable scope where `fn` raises: no strategy of the
+    process could make variables after that."""
+    scope: Any = tf.compat.v1.get_variable_scope()
+    device = scope.caching_device
+    try:
+        return tf.map_fn(fn, elements, fn_output_signature=signature)
+    finally:
+        if not tf.executing_eagerly():  # where it makes none, and takes none
+            scope.set_caching_device(device)
+
+
 def map_groups(fn: Callable[..., Nest], args: Sequence[Nest], shared: Nest, groups: int, width: int) -> Nest:
     """`fn(*lane_args, group_arg)` for `groups` × `width` lanes; leaves of `shared` are [groups, ...].
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from harness import lift
 from harness.checks import _workload_measures as measures
 from harness.checks.optimizer import CheckResult
 
@@ -228,12 +229,10 @@ def compiles_by_xla(workload) -> str:
 
     @tf.function(jit_compile=True)
     def drawn(seeds, steps):
-        starts = tf.map_fn(workload.init, seeds, fn_output_signature=shapes(start))
+        starts = lift.map_in_turn(workload.init, seeds, shapes(start))
         if batch is None:
             return starts, None
-        draw = tf.map_fn(
-            lambda place: workload.batch(*place), (seeds, steps), fn_output_signature=shapes(batch)
-        )
+        draw = lift.map_in_turn(lambda place: workload.batch(*place), (seeds, steps), shapes(batch))
         return starts, draw
 
     compiled = measures.lane(drawn(tf.constant([0, 1]), tf.constant([0, 2])), 1)

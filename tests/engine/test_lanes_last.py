@@ -219,3 +219,15 @@ def test_lifting_agrees_with_tensorflows_vectorizer():
     theirs = compiled(lambda *args: lift.map_lanes(gradients, args), *first)
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, np.moveaxis(b, 0, -1), rtol=1e-5, atol=1e-6)
+
+
+def test_what_raises_in_a_map_leaves_strategies_their_variables():
+    def raises(_):
+        raise RuntimeError("not here")
+
+    mapped = tf.function(lambda: lift.map_in_turn(raises, tf.range(3), tf.TensorSpec([])), autograph=False)
+    with pytest.raises(RuntimeError, match="not here"):
+        mapped()
+    with tf.distribute.OneDeviceStrategy("CPU:0").scope():
+        tf.Variable(1.0)
+    assert tf.compat.v1.get_variable_scope().caching_device is None
