@@ -149,7 +149,7 @@ class Normalised(DigitsCnn):  # its images are scaled by what a batch has of the
 @dataclass(frozen=True)
 class Summed(DigitsCnn):
     def loss(self, params, batch):
-        return len(batch.labels) * super().loss(params, batch)
+        return batch.labels.shape[0] * super().loss(params, batch)
 """
 
 
