@@ -6,6 +6,7 @@ and XLA's CPU backend makes plain loops of one in groups. A product of matrices 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -93,8 +94,8 @@ def as_product(op: Any, given: Sequence[tf.Tensor], geometry: Geometry) -> tf.Te
         given: its three or two inputs; sizes are not looked at.
     """
     maps, filters, out = _shapes(op)
-    patch = _product(filters[:3])
-    rows = _product(out[:3])
+    patch = math.prod(filters[:3])
+    rows = math.prod(out[:3])
     if op.type == FORWARD:
         made = tf.matmul(patches(given[0], geometry), tf.reshape(given[1], [patch, filters[3]]))
         return tf.reshape(made, out)
@@ -116,7 +117,7 @@ def patches(maps: tf.Tensor, geometry: Geometry) -> tf.Tensor:
         for i, j in geometry.offsets
     ]
     stacked = tf.stack(views, axis=3)
-    return tf.reshape(stacked, [_product(stacked.shape[:3]), _product(stacked.shape[3:])])
+    return tf.reshape(stacked, [math.prod(stacked.shape[:3]), math.prod(stacked.shape[3:])])
 
 
 def patch_bytes(op: Any) -> int:
@@ -125,7 +126,7 @@ def patch_bytes(op: Any) -> int:
     if geometry is None:
         return 0
     maps, _, out = _shapes(op)
-    return _product(out[:3]) * len(geometry.offsets) * int(maps[3] or 0) * op.outputs[0].dtype.size
+    return math.prod(out[:3]) * len(geometry.offsets) * maps[3] * op.outputs[0].dtype.size
 
 
 def _scattered(parts: tf.Tensor, geometry: Geometry, maps: Sequence[Any]) -> tf.Tensor:
@@ -144,13 +145,6 @@ def _scattered(parts: tf.Tensor, geometry: Geometry, maps: Sequence[Any]) -> tf.
         spread = {"begin": [0, i, j, 0], "end": ends, "strides": [1, down, across, 1]}
         total.append(tf.raw_ops.StridedSliceGrad(shape=shape, dy=part, **spread))
     return tf.add_n(total)[:, above : height - below, left : width - right]
-
-
-def _product(sizes: Any) -> int:
-    out = 1
-    for size in sizes:
-        out *= int(size)
-    return out
 
 
 # -- TensorFlow's vectorizer ---------------------------------------------------------------------------

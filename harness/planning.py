@@ -189,6 +189,7 @@ def plan(
             chosen = Lanes(kept["groups"], kept["width"])
         else:
             chosen = _lanes(group, shape, lanes, memory_bytes)
+        written_out = _writes_out(first, shape, chosen)
         program = Program(
             key=key,
             workload=first.workload,
@@ -205,11 +206,11 @@ def plan(
             split=first.split,
             replicas=first.replicas,
             drop_remainder=first.drop_remainder,
-            written_out=_writes_out(first, shape, chosen),
-            parts=shape.parts,
+            written_out=written_out,
+            parts=shape.parts if written_out else 1,
         )
         programs[key] = program
-        lane_bytes = shape.part_bytes if program.written_out and program.parts > 1 else shape.lane_bytes
+        lane_bytes = shape.part_bytes if program.parts > 1 else shape.lane_bytes
         largest = max(largest, lane_bytes * chosen.count)
         left = [c for c in group if c.cell_id not in done]
         # Who asks for a number of lanes has a size of tiles in mind.

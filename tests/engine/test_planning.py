@@ -147,6 +147,13 @@ class Normalised(DigitsCnn):  # its images are scaled by what a batch has of the
 
 
 @dataclass(frozen=True)
+class Fixed(DigitsCnn):  # takes batches of one size only
+    def loss(self, params, batch):
+        labels = tf.reshape(batch.labels, [self.batch_size, 10])
+        return super().loss(params, batch._replace(labels=labels))
+
+
+@dataclass(frozen=True)
 class Summed(DigitsCnn):
     def loss(self, params, batch):
         return batch.labels.shape[0] * super().loss(params, batch)
@@ -164,6 +171,7 @@ class Summed(DigitsCnn):
         ("digits_mlp(hidden=[64, 64])", 1),
         ("{here}/mine.py:Normalised", 1),
         ("{here}/mine.py:Summed", 1),
+        ("{here}/mine.py:Fixed", 1),
     ],
 )
 def test_a_batch_is_looked_at_in_parts_where_its_loss_is_their_mean(
@@ -172,7 +180,9 @@ def test_a_batch_is_looked_at_in_parts_where_its_loss_is_their_mean(
     (tmp_path / "mine.py").write_text(NORMALISED)
     rates = [10.0**-k for k in range(12)]
     grid: dict[str, Any] = {"workloads": [workload.format(here=tmp_path)], "optimizers": ["adam"]}
-    (program,) = Study(name="parts", learning_rates=rates, **grid).plan().programs.values()
+    planned = Study(name="parts", learning_rates=rates, **grid).plan()
+    (program,) = planned.programs.values()
+    assert not planned.notes
     assert program.parts == parts and (parts == 1 or program.written_out)
     assert parts == 1 or program.lanes == Lanes(1, 16)
 
