@@ -144,7 +144,6 @@ class BatchLoop:
         lanes = self.lanes
         if not size:
             return tf.zeros([self.numbers], lanes.real)
-        params = lift.load(carry.params, lanes.trailing)
         if lanes.stochastic:
             batches = lanes.maths.batches(carry, inputs)
             if self.size is not None:
@@ -154,11 +153,12 @@ class BatchLoop:
                     ),
                     batches,
                 )
-            loss, gradients = lanes.maths.lifted(lanes.maths.differentiate, [params], batches)
+            loss, gradients = lanes.maths.lifted(lanes.maths.differentiate, [carry.params], batches)
         else:
-            loss, gradients = lanes.maths.lifted(lambda p: lanes.maths.differentiate(p, None), [params])
+            loss, gradients = lanes.maths.lifted(lambda p: lanes.maths.differentiate(p, None), [carry.params])
+        gradients = tf.nest.flatten(lift.load(gradients, lanes.trailing))
         # One dtype for all: 16-bit gradients are summed in 32 bits.
-        flat = [tf.reshape(tf.cast(leaf, lanes.real), [-1]) for leaf in (loss, *tf.nest.flatten(gradients))]
+        flat = [tf.reshape(tf.cast(leaf, lanes.real), [-1]) for leaf in (loss, *gradients)]
         return tf.concat(flat, 0) * tf.constant(share, lanes.real)
 
     def _updated(self, carry: Carry, inputs: Inputs, total: tf.Tensor) -> Any:

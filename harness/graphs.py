@@ -88,6 +88,9 @@ class Graph:
 
     def _trace(self, args: Nest, flat: list[tf.Tensor]) -> Callable[[list[tf.Tensor]], Any]:
         def on_flat(*leaves: tf.Tensor) -> list[tf.Tensor]:
+            if self.jit:
+                graph: Any = tf.compat.v1.get_default_graph()
+                graph._add_control_dependencies = False
             out = self.fn(*tf.nest.pack_sequence_as(args, leaves))
             tf.nest.assert_same_structure(self.like, out)
             return [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(out)]

@@ -137,19 +137,26 @@ class LaneMaths:
         *,
         compiled: bool = True,
     ) -> Nest:
-        """`fn` for every lane: leaves of `args` and of the result are [lanes, ...], of `batches`, its last
-        argument where there are any, [groups, ...]. What XLA does not compile cannot be written out."""
-        if self.lanes.count == 1:  # nothing to lift
-            nests = [*args] if batches is None else [*args, batches]
-            one = [tf.nest.map_structure(lambda leaf: leaf[0], nest) for nest in nests]
-            return tf.nest.map_structure(lambda leaf: tf.convert_to_tensor(leaf)[None], fn(*one))
+        """`fn` for every lane: leaves of `args` and of the result are in the memory layout, of `batches`, its
+        last argument where there are any, [groups, ...]. What XLA does not compile cannot be written out."""
         if self.written_out and compiled:
             own, shared = [*args], []
             if batches is not None and self.lanes.groups == 1:
                 shared = [tf.nest.map_structure(lambda leaf: leaf[0], batches)]
             elif batches is not None:
-                own.append(tf.nest.map_structure(lambda leaf: tf.repeat(leaf, self.lanes.width, 0), batches))
-            return lift.load(self.lifting(fn, [lift.store(nest, True) for nest in own], shared), True)
+                each = tf.nest.map_structure(lambda leaf: tf.repeat(leaf, self.lanes.width, 0), batches)
+                own.append(lift.store(each, True))
+            return self.lifting(fn, own, shared)
+        return lift.store(
+            self._lanes_first(fn, [lift.load(n, self.trailing) for n in args], batches), self.trailing
+        )
+
+    def _lanes_first(self, fn: Callable[..., Nest], args: Sequence[Nest], batches: Nest | None) -> Nest:
+        """`lifted` by TensorFlow's vectorizer; leaves of `args` and of the result are [lanes, ...]."""
+        if self.lanes.count == 1:  # nothing to lift
+            nests = [*args] if batches is None else [*args, batches]
+            one = [tf.nest.map_structure(lambda leaf: leaf[0], nest) for nest in nests]
+            return tf.nest.map_structure(lambda leaf: tf.convert_to_tensor(leaf)[None], fn(*one))
         if batches is None:
             return lift.map_lanes(fn, args)
         return lift.map_groups(fn, args, batches, self.lanes.groups, self.lanes.width)
@@ -178,19 +185,17 @@ class LaneMaths:
             steps: of each group, [groups].
         """
         look, own = self.with_traced(self._seen if inputs.given else self._look, inputs.traced)
-        args = [own, *(lift.load(n, self.trailing) for n in (moving.params, moving.state))]
+        args = [own, moving.params, moving.state]
         if self.parts > 1:
             batch = tf.nest.map_structure(lambda leaf: leaf[0], self._batches_at(steps, inputs))
-            found = lift.load(self._part_by_part(moving, batch, inputs), True)
+            found = self._part_by_part(moving, batch, inputs)
         elif inputs.given:
-            found = self.lifted(look, [*args, inputs.given])
+            found = self.lifted(look, [*args, lift.store(inputs.given, self.trailing)])
         elif self.stochastic:
             found = self.lifted(look, args, self._batches_at(steps, inputs))
         else:
             found = self.lifted(look, args)
-        loss, value, gradients = found
-        seen = loss, value, lift.store(gradients, self.trailing)
-        loss, value, gradients = lift.materialize(seen) if self.jit else seen
+        loss, value, gradients = lift.materialize(found) if self.jit else found
         return loss, loss if isinstance(value, tuple) else value, gradients
 
     def _part_by_part(self, moving: Moving, batch: Nest, inputs: Inputs) -> Nest:
@@ -233,14 +238,12 @@ class LaneMaths:
         move, own = self.with_traced(self._move, inputs.traced)
         if self.written_out:
             return self._candidates_written_out(move, own, moving, gradients, step, inputs, going)
-        nests = (moving.params, gradients, moving.state)
-        args = [own, *(lift.load(nest, self.trailing) for nest in nests), inputs.learning_rate]
+        args = [own, moving.params, gradients, moving.state, inputs.learning_rate]
         if step.shape.rank:
             params, state = self.lifted(move, [*args, step])
         else:
             params, state = self.lifted(lambda *lane: move(*lane, step), args)
-        state = lift.select(going, lift.store(state, self.trailing), moving.state, self.trailing)
-        return lift.store(params, self.trailing), state
+        return params, lift.select(going, state, moving.state, self.trailing)
 
     def _candidates_written_out(
         self,
@@ -273,4 +276,4 @@ class LaneMaths:
             return self.build_optimizer(traced).init(params)
 
         make, own = self.with_traced(init, inputs.traced)
-        return lift.store(self.lifted(make, [own, inputs.begin], compiled=False), self.trailing)
+        return self.lifted(make, [own, lift.store(inputs.begin, self.trailing)], compiled=False)

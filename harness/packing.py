@@ -41,8 +41,9 @@ class Packing:
         """One tensor [rows, lanes] per dtype."""
         tf.nest.assert_same_structure(self.like, nest)
         parts: list[list[tf.Tensor]] = [[] for _ in self.dtypes]
+        row = tf.constant([-1, self.lanes])
         for kind, leaf in zip(self.kinds, tf.nest.flatten(nest), strict=True):
-            parts[kind].append(tf.reshape(leaf, [-1, self.lanes]))
+            parts[kind].append(tf.reshape(leaf, row))
         return [tf.concat(part, 0) for part in parts]
 
     def unpack(self, packed: Sequence[np.ndarray]) -> Nest:

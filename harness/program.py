@@ -162,21 +162,27 @@ class LaneProgram:
         )
         return after, trace, loss, gradients
 
-    def _segment(self, carry: Carry, trace: Any, count: tf.Tensor, inputs: Inputs) -> tuple[Carry, Any, Nest]:
+    def _segment(
+        self, carry: Carry, trace: Any, count: tf.Tensor, inputs: Inputs, at: tf.Tensor
+    ) -> tuple[Carry, Any, Nest]:
         """`count` steps of every lane that may go, at most a span.
+
+        Args:
+            at: where all of them stand, in lockstep.
 
         Returns:
             The carry, the trace (a TensorArray of a span of rows, used again), and what is recorded of the
             first step: [quantities, lanes].
         """
         begin, acting = carry.step, carry.live & inputs.go
-        groups = self.maths.steps_of_groups(carry)
-        base = begin
-        if self.lockstep:
-            base = tf.reduce_max(tf.where(acting, begin, 0))
-            count = tf.minimum(count, self.program.budget - base + 1)  # at the budget, one observation
         first = acting & (begin == 0) & (count > 0)
-        beginning = tf.reduce_any(first)
+        # A reduction over lanes is four loops to compile: in lockstep one number says what they would.
+        if self.lockstep:
+            base, groups = at, tf.fill([self.lanes.groups], at)
+            beginning = (at == 0) & (count > 0)
+        else:
+            base, groups = begin, self.maths.steps_of_groups(carry)
+            beginning = tf.reduce_any(first)
         # A point is looked at once more before its loop, which costs less than to ask at every step of it.
         ahead = not (self.network or inputs.given)
         observe = self._traced_once() if ahead else self.maths.observe
@@ -264,7 +270,8 @@ class LaneProgram:
         early = self.plan.early
         cuts = tf.constant([0, *early, self.plan.span], tf.int32)
         pieces = len(early)  # the first span has one more
-        fresh = tf.reduce_any(carry.live & inputs.go & (carry.step == 0))
+        start = self._stand(carry, inputs.go)
+        fresh = start == 0 if self.lockstep else tf.reduce_any(carry.live & inputs.go & (carry.step == 0))
 
         def extent(j: Any, fresh: tf.Tensor) -> tuple[Any, Any]:
             """Steps of segment j, and where its first one is recorded."""
@@ -277,18 +284,20 @@ class LaneProgram:
             slot = tf.where((j > 0) & (j <= pieces) & (count > 0), nowhere + j, slot)
             return count, tf.where(j == 0, 0, slot)
 
-        def outer(j: Any, go: Any, fresh: Any, carry: Carry, trace: Any, points: Any) -> Any:
+        def outer(j: Any, at: Any, go: Any, fresh: Any, carry: Carry, trace: Any, points: Any) -> Any:
             count, slot = extent(j, fresh)
-            carry, trace, point = self._segment(carry, trace, count, inputs._replace(go=go))
+            if self.lockstep:  # at the budget, one observation
+                count = tf.minimum(count, self.program.budget - at + 1)
+            carry, trace, point = self._segment(carry, trace, count, inputs._replace(go=go), at)
             # Changed by the loop, as far as XLA can see: what a loop keeps it may take for a constant, and
             # would compile anew for each value of it.
-            return j + 1, go & (j >= 0), fresh & (j >= 0), carry, trace, points.write(slot, point)
+            return j + 1, at + count, go & (j >= 0), fresh & (j >= 0), carry, trace, points.write(slot, point)
 
         def array(size: int, row: list[int]) -> tf.TensorArray:
             out = tf.TensorArray(self.real, size, element_shape=row, clear_after_read=False)
             return out.unstack(tf.zeros([size, *row], self.real))
 
-        def unfinished(j: Any, go: Any, fresh: Any, carry: Carry, *_: Any) -> tf.Tensor:
+        def unfinished(j: Any, at: Any, go: Any, fresh: Any, carry: Carry, *_: Any) -> tf.Tensor:
             live = carry.live & go
             more = (j < last) & tf.reduce_any(live)
             if self.lockstep:
@@ -300,13 +309,16 @@ class LaneProgram:
         points = array(nowhere + 1 + len(self.plan.early), [3 + self.coordinates, self.lanes.count])
         trace = array(self.plan.span, [self.lanes.count])
         last = tf.where(spans > 0, spans + pieces, 0)
-        _, _, _, carry, _, points = tf.while_loop(
-            unfinished,
-            outer,
-            (tf.constant(0), inputs.go, fresh, carry, trace, points),
-        )
+        begin = (tf.constant(0), start, inputs.go, fresh, carry, trace, points)
+        *_, carry, _, points = tf.while_loop(unfinished, outer, begin)
         recorded = points.stack()
         return carry, recorded[: nowhere + 1], recorded[nowhere + 1 :], *self.distances(carry, inputs)
+
+    def _stand(self, carry: Carry, go: tf.Tensor) -> tf.Tensor:
+        """The step of all lanes that may go, in lockstep."""
+        if not self.lockstep:
+            return tf.constant(0)
+        return tf.reduce_max(tf.where(carry.live & go, carry.step, 0))
 
     def _call_gives(self, carry: Carry) -> Nest:
         """Specifications of what `_advance_lanes` returns."""
@@ -364,10 +376,8 @@ class LaneProgram:
             return self.maths.build_optimizer(traced).eval_params(params, state)
 
         look, own = self.maths.with_traced(seen, inputs.traced)
-        found = self.maths.lifted(
-            look, [own, *(lift.load(n, self.trailing) for n in (carry.params, carry.state))]
-        )
-        return lift.store(found, self.maths.written_out)
+        found = self.maths.lifted(look, [own, carry.params, carry.state])
+        return found if self.maths.written_out else lift.load(found, self.trailing)
 
     # -- what the host calls -----------------------------------------------------------------------
 
@@ -406,7 +416,8 @@ class LaneProgram:
         trace = trace.unstack(tf.zeros([rows, lanes], self.real))
 
         def once(k: tf.Tensor, go: tf.Tensor, carry: Carry, trace: Any, _: tf.Tensor) -> Any:
-            carry, trace, record = self._segment(carry, trace, tf.constant(1), inputs._replace(go=go))
+            here = self._stand(carry, go)
+            carry, trace, record = self._segment(carry, trace, tf.constant(1), inputs._replace(go=go), here)
             return k + 1, go & (k < 1), carry, trace, record
 
         # A loop of one round, which changes where the lanes stand and who goes: outside of one, or where a

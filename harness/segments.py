@@ -133,7 +133,8 @@ def stabilise(
     change = lift.subtract(params, moving.params)
     norm = tf.sqrt(products.dot(change, change, trailing, real))
     back = products.dot(change, old.previous, trailing, real) < 0
-    tail = fine & (step >= lanes.tail_start)
+    late = step >= lanes.tail_start
+    tail = fine & late
 
     def welford(kept: Any, using: Any) -> Any:
         (mean, count, square), (params, tail) = kept, using
@@ -147,7 +148,8 @@ def stabilise(
 
     kept = (old.tail_mean, old.tail_count, old.tail_square)
     using = moving.params, tail
-    mean, count, square = loop_once(tf.reduce_any(tail), welford, kept, using, jit=lanes.jit)
+    wanted = tf.reduce_any(tail) if late.shape.rank else late
+    mean, count, square = loop_once(wanted, welford, kept, using, jit=lanes.jit)
     return Stability(
         previous=lift.select(going, change, old.previous, trailing),
         path=tf.where(going, old.path + norm, old.path),
