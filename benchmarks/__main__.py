@@ -64,7 +64,8 @@ class Race:
     def run(self, work: Work) -> None:
         """Prepares every side, alternates the rounds, and compares what the sides came to."""
         inputs: Inputs = self.sides["optgrid"]("inputs", work)
-        racers = {name: side for name, side in self.sides.items() if name != "bounds"}
+        no_racers = {"bounds", "metrics"} if work.family == "function" else {"bounds"}
+        racers = {name: side for name, side in self.sides.items() if name not in no_racers}
         print(f"\n{work.title}", flush=True)
         for name, side in racers.items():
             ready = side("prepare", work, inputs)
@@ -79,7 +80,8 @@ class Race:
                 }
             )
             print(f"  {name}: {ready.variant}, compiled in {ready.compile_seconds:.2f} s", flush=True)
-        self.sides["optgrid"]("run")  # the first run also makes buffers; JAX had three to choose its variant
+        for name in tables.OURS & racers.keys():
+            racers[name]("run")  # the first run also makes buffers; JAX had three to choose its variant
         for number in range(work.rounds):
             # Whoever begins has the caches of the last one: turns change.
             order = list(racers.items()) if number % 2 == 0 else list(racers.items())[::-1]
@@ -102,12 +104,14 @@ class Race:
         mine = pd.DataFrame([r for r in self.rounds if r["work"] == work.key])
         for row in tables.ratios(mine).to_dict("records"):
             spread = tables.spread(row["low"], row["high"])
-            also = f", {tables.times(row['with_evaluation'])} with our evaluation"
+            also = (
+                "" if work.family == "function" else f", {tables.times(row['with_metrics'])} with our metrics"
+            )
             print(f"  {tables.times(row['ratio'])} {row['peer']}{spread}{also}", flush=True)
         ours = racers["optgrid"]("losses")
         for name, side in racers.items():
             theirs = side("losses")
-            if name != "optgrid" and np.isfinite(theirs).any():
+            if name not in tables.OURS and np.isfinite(theirs).any():
                 gap = disagreement(ours, theirs, SLACK.get(name, 1.0))
                 words = f"{len(gap)} losses agree with {name}'s"
                 print(f"  {words}: median {np.median(gap):.1g}, 90 % within {np.quantile(gap, 0.9):.1g}")
@@ -158,7 +162,7 @@ def main() -> None:
     begin = time.perf_counter()
     works = chosen(given.works.split(",") if given.works else None, given.quick)
     with contextlib.ExitStack() as stack:
-        names = ["optgrid", *given.peers.split(","), "bounds"]
+        names = ["optgrid", "metrics", *given.peers.split(","), "bounds"]
         race = Race({name: stack.enter_context(Remote(name)) for name in names})
         for work in works:
             race.run(work)

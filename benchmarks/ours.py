@@ -6,7 +6,8 @@ import os
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from benchmarks.sides import Prepared, Round
 from benchmarks.works import Inputs, Work
 
+TRAIN_ONLY = {"mlp": "Mlp", "cnn": "Cnn"}  # by family, in `train_only.py`
 ENOUGH_DRAWS = 40_000  # of 1,085 training images: one is missed with a probability below 1e-12
 
 
@@ -93,7 +95,7 @@ class Ours:
         begin = time.perf_counter()
         warm = [self.programs.get(program)[0] for program in self.planned.programs.values()]
         seconds = time.perf_counter() - begin
-        # Of what trains: no peer evaluates here, so that none compiles that.
+        # Of what trains: no peer compiles anything else.
         training = sum(each.compiled.compile_seconds for each in warm)
         lanes = ", ".join(f"{p.lanes.groups} × {p.lanes.width}" for p in self.planned.programs.values())
         note = f"lanes {lanes}, {len(self.planned.tiles)} tiles"
@@ -143,7 +145,17 @@ class Ours:
             rate: i for i, rate in enumerate(sorted({c.learning_rate for t in self.runs for c in t.cells}))
         }
         for run in self.runs:
-            values = run.metrics["train_loss"] if run.by_metric else run.ledger.final
+            values = run.metrics.get("train_loss", run.ledger.final)
             for cell, value in zip(run.cells, values, strict=True):
                 out[rates[cell.learning_rate], cell.seed] = value
         return out
+
+
+class TrainOnly(Ours):
+    """The same for networks without metrics: no peer has any."""
+
+    def prepare(self, work: Work, inputs: Inputs | None = None) -> Prepared:
+        if work.family in TRAIN_ONLY:
+            file = Path(__file__).with_name("train_only.py")
+            work = replace(work, workload=f"{file}:{TRAIN_ONLY[work.family]}")
+        return super().prepare(work, inputs)

@@ -67,7 +67,8 @@ class Side(Protocol):
 
 
 SIDES = {
-    "optgrid": "benchmarks.ours:Ours",
+    "optgrid": "benchmarks.ours:TrainOnly",
+    "metrics": "benchmarks.ours:Ours",
     "jax": "benchmarks.jax_side:Jax",
     "keras": "benchmarks.keras_side:Keras",
     "eager": "benchmarks.eager_side:Eager",

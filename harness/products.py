@@ -76,7 +76,7 @@ def _factors(value: tf.Tensor, axis: int, place: int, begin: Any, count: int) ->
     parts = tf.split(_cut(value, axis, begin, count), count, axis)
     if axis == place:
         return parts
-    _, size, lanes = parts[0].shape if axis == 0 else (None, parts[0].shape[0], parts[0].shape[2])
+    size, lanes = _size(value, place), _size(value, 2)
     shape = tf.constant([1, size, lanes] if place == 0 else [size, 1, lanes])
     return [tf.reshape(part, shape) for part in parts]
 
