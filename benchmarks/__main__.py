@@ -1,6 +1,6 @@
 """This project beside JAX, Keras, Ray Tune and the eager loop on the same grids, in one run.
 
-    python -m benchmarks                  all of it: ten minutes on two quiet cores
+    python -m benchmarks                  all of it: a quarter of an hour on two quiet cores
     python -m benchmarks --quick          fewer steps and rounds, to see that it works
     python -m benchmarks --works rosenbrock,mlp_small
     python -m benchmarks --readme         write the last run's table into README.md

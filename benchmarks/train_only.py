@@ -17,8 +17,12 @@ class _TrainOnly:
     def monitor(self, params):
         return {}
 
-    def evaluate(self, params):
-        return {"train_loss": super().evaluate(params)["train_loss"]}  # type: ignore[misc]
+    def measured(self, name):
+        sets = super().measured(name)  # type: ignore[misc]
+        return {part: examples for part, examples in sets.items() if part == "train"}
+
+    def measure(self, params, batch):
+        return {"loss": super().measure(params, batch)["loss"]}  # type: ignore[misc]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from tensorflow.compiler.tf2xla.python.xla import dynamic_update_slice
 from harness import products
 from harness.convolutions import OF_FILTERS, OF_MAPS, Geometry
 
-Round = Callable[[Any], tf.Tensor]
+Round = Callable[[Any], list[tf.Tensor]]
 
 TERMS = 16  # of a round, where they are numbers of a row or channels
 
@@ -56,13 +56,16 @@ def _padded(maps: tf.Tensor, geometry: Geometry) -> tf.Tensor:
 
 
 def _rounds(count: int, some: Round) -> tf.Tensor:
-    """The sum of some(0) to some(count - 1)."""
-    out = some(0)
-    if count == 1:
-        return out
-    return tf.while_loop(
-        lambda k, _: k < count, lambda k, sums: (k + 1, sums + some(k)), (tf.constant(1), out)
-    )[1]
+    """The sum of all terms of some(0) to some(count - 1)."""
+    begin = products.total(some(0))
+    return begin if count == 1 else _added(1, count, some, begin)
+
+
+def _added(first: int, count: int, some: Round, begin: tf.Tensor) -> tf.Tensor:
+    def body(k: tf.Tensor, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return k + 1, products.total([sums, *some(k)])
+
+    return tf.while_loop(lambda k, _: k < count, body, (tf.constant(first), begin))[1]
 
 
 def _forward(maps: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tensor | None:
@@ -74,7 +77,7 @@ def _forward(maps: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tens
     if channels // each < 3:  # a loop of one round XLA takes apart, and computes it wherever it is read
         return None
 
-    def some(k: Any) -> tf.Tensor:
+    def some(k: Any) -> list[tf.Tensor]:
         terms = []
         for at, (i, j) in enumerate(geometry.offsets):
             views = tf.slice(maps, [0, i, j, k * each, 0], [examples, rows, columns, each, of_maps])
@@ -83,9 +86,11 @@ def _forward(maps: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tens
             )
             pairs = zip(tf.split(views, each, 3), tf.split(own, each, 2), strict=True)
             terms += [x * y for x, y in pairs] if each > 1 else [views * own]
-        return products.total(terms)
+        return terms
 
-    return _rounds(channels // each, some)
+    # From zeros: XLA would compute all that maps are made of once more for a first round outside of the loop.
+    zeros = tf.zeros([examples, rows, columns, count, max(of_maps, of_filters)], maps.dtype)
+    return _added(0, channels // each, some, zeros)
 
 
 def _of_filters(maps: tf.Tensor, slopes: tf.Tensor, geometry: Geometry) -> tf.Tensor:
@@ -101,13 +106,13 @@ def _of_filters(maps: tf.Tensor, slopes: tf.Tensor, geometry: Geometry) -> tf.Te
     def at(v: Any) -> tf.Tensor:
         i, j = v // geometry.kernel[1], v % geometry.kernel[1]
 
-        def some(k: Any) -> tf.Tensor:
+        def some(k: Any) -> list[tf.Tensor]:
             place = [k // (grid[0] * grid[1]) * deep, k // grid[1] % grid[0] * down, k % grid[1] * across]
             x = tf.slice(maps, [place[0], place[1] + i, place[2] + j, 0, 0], [*size, channels, of_maps])
             y = tf.slice(slopes, [*place, 0, 0], [*size, count, lanes])
             x = tf.unstack(tf.reshape(x, [-1, channels, 1, of_maps]))
             y = tf.unstack(tf.reshape(y, [-1, 1, count, lanes]))
-            return products.total([p * q for p, q in zip(x, y, strict=True)])
+            return [p * q for p, q in zip(x, y, strict=True)]
 
         return _rounds(examples // deep * grid[0] * grid[1], some)
 
@@ -139,9 +144,9 @@ def _of_maps(slopes: tf.Tensor, filters: tf.Tensor, geometry: Geometry, shape: S
         x = tf.slice(slopes, [0, 0, 0, first, 0], [examples, rows, columns, each, of_slopes])
         y = tf.slice(filters, [i, j, 0, first, 0], [1, 1, channels, each, of_filters])
         terms = zip(tf.unstack(x[:, :, :, None], axis=4), tf.unstack(y, axis=3), strict=True)
-        more = products.total([p * q for p, q in terms])
         at = tf.stack([0, i, j, 0, 0])
-        return k + 1, dynamic_update_slice(out, tf.slice(out, at, window) + more, at)
+        more = products.total([tf.slice(out, at, window), *(p * q for p, q in terms)])
+        return k + 1, dynamic_update_slice(out, more, at)
 
     zeros = tf.zeros([examples, height, width, channels, lanes], slopes.dtype)
     last = groups * len(geometry.offsets)
