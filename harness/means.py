@@ -41,16 +41,19 @@ class Means:
         if not (hasattr(workload, "measure") and hasattr(workload, "measured")):
             return None
         means = cls(workload.measure, workload.measured(which))
-        found = {
-            f"{name}_{k}": float(np.mean(np.asarray(values, np.float64)))
-            for name, examples in means.sets.items()
-            for k, values in workload.measure(params, _constants(examples)).items()
-        }
+        found = means.alone(params)
         same = found.keys() == metrics.keys() and all(
-            np.isclose(value, float(metrics[name]), rtol=CLOSE, atol=CLOSE, equal_nan=True)
-            for name, value in found.items()
+            close(value, metrics[name]) for name, value in found.items()
         )
         return means if same else None
+
+    def alone(self, params: Nest) -> dict[str, float]:
+        """Every metric of a single run."""
+        return {
+            f"{name}_{k}": float(np.mean(np.asarray(values, np.float64)))
+            for name, examples in self.sets.items()
+            for k, values in self.measure(params, _constants(examples)).items()
+        }
 
     def of_lanes(self, lifting: Lifting, params: Nest, rounds: tf.Tensor) -> dict[str, tf.Tensor]:
         """Every metric of all lanes, [lanes] float64; `params` are [..., lanes].
@@ -93,6 +96,11 @@ class Means:
         zeros = tf.zeros([len(names), len(sizes), lifting.lanes], tf.float64)
         _, sums = tf.while_loop(lambda k, _: k < rounds * count, once, (tf.constant(0), zeros))
         return {f"{s}_{k}": sums[j, i] for i, s in enumerate(self.sets) for j, k in enumerate(names)}
+
+
+def close(told: float, metric: Any) -> bool:
+    """Whether a mean of what examples give is a metric that the workload gives."""
+    return bool(np.isclose(told, float(metric), rtol=CLOSE, atol=CLOSE, equal_nan=True))
 
 
 def _constants(nest: Nest) -> Nest:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from harness import lift
+from harness import lift, means
 from harness.checks import _workload_measures as measures
 from harness.checks.optimizer import CheckResult
 
@@ -285,6 +285,27 @@ def metrics_are_finite_scalars(workload) -> str:
     return f"{len(monitored)} monitored, {len(evaluated)} evaluated"
 
 
+def examples_agree_with_metrics(workload) -> str:
+    """Where `measure` says what each example gives, the means of that are `monitor`'s and `evaluate`'s."""
+    if not (hasattr(workload, "measure") and hasattr(workload, "measured")):
+        return "nothing is said of single examples"
+    params, count = workload.init(0), 0
+    for method in ("monitor", "evaluate"):
+        metrics = getattr(workload, method)(params)
+        told = means.Means(workload.measure, workload.measured(method)).alone(params)
+        _require(
+            told.keys() == metrics.keys(),
+            f"{method} gives {', '.join(metrics) or 'nothing'}, and measure {', '.join(told) or 'nothing'}",
+        )
+        for name, value in told.items():
+            _require(
+                means.close(value, metrics[name]),
+                f"{method}: {name} is {float(metrics[name]):.6g}, and the mean of measure {value:.6g}",
+            )
+        count += len(told)
+    return f"{count} metrics agree with their means over examples"
+
+
 def target_is_within_reach(workload) -> str:
     """The target lies above the optimum and below where runs start."""
     below = f"the target {workload.target:g} is not above the optimum {workload.optimum}"
@@ -305,6 +326,7 @@ CHECKS: tuple[Callable[[Any], str], ...] = (
     minimizers_are_minima,
     objective_is_the_loss_without_noise,
     metrics_are_finite_scalars,
+    examples_agree_with_metrics,
     target_is_within_reach,
     compiles_by_xla,
     lifts_to_lanes,

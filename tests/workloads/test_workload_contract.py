@@ -252,6 +252,16 @@ class ConvolutionPerLane(DigitsLogistic):
         return tf.nn.conv3d(maps, filters, [1] * 5, "VALID")[:, 0, 0, 0] + params[0]["bias"]
 
 
+class OtherExamples(DigitsLogistic):
+    def monitor(self, params):
+        return {name: value * 1.01 for name, value in super().monitor(params).items()}
+
+
+class MoreExamples(DigitsLogistic):
+    def evaluate(self, params):
+        return {name: v for name, v in super().evaluate(params).items() if not name.startswith("test")}
+
+
 class Raises(Bowl):
     def value(self, x):
         raise RuntimeError("a first line\nthe data are not there")
@@ -284,6 +294,8 @@ BROKEN = [
     (UndefinedMetric(), "metrics_are_finite_scalars", "ratio is nan"),
     (VectorMetric(), "metrics_are_finite_scalars", "a scalar is expected"),
     (UnknownTargetMetric(), "metrics_are_finite_scalars", "'validation_loss'"),
+    (OtherExamples(), "examples_agree_with_metrics", "monitor: validation_loss is"),
+    (MoreExamples(), "examples_agree_with_metrics", "measure train_loss"),
     (TargetBelowOptimum(), "target_is_within_reach", "not above the optimum"),
     (Bowl(target=5.0), "target_is_within_reach", "met at the start"),
     (NumpySeed(), "compiles_by_xla", "TypeError"),
