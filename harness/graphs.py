@@ -88,9 +88,9 @@ class Graph:
 
     def _trace(self, args: Nest, flat: list[tf.Tensor]) -> Callable[[list[tf.Tensor]], Any]:
         def on_flat(*leaves: tf.Tensor) -> list[tf.Tensor]:
-            if self.jit:
-                # In the bodies of loops too: what XLA compiles is pure, and to look for an order of side
-                # effects is an eighth of tracing.
+            if self.jit and self._file is not None:
+                # In the bodies of loops too. To look for side effects is an eighth of tracing, and this
+                # project's rules have none; a plug-in's may.
                 graph: Any = tf.compat.v1.get_default_graph()
                 graph._add_control_dependencies = False
             out = self.fn(*tf.nest.pack_sequence_as(args, leaves))

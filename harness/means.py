@@ -98,9 +98,9 @@ class Means:
         return {f"{s}_{k}": sums[j, i] for i, s in enumerate(self.sets) for j, k in enumerate(names)}
 
 
-def close(told: float, metric: Any) -> bool:
+def close(told: float, metric: Any, within: float = CLOSE) -> bool:
     """Whether a mean of what examples give is a metric that the workload gives."""
-    return bool(np.isclose(told, float(metric), rtol=CLOSE, atol=CLOSE, equal_nan=True))
+    return bool(np.isclose(told, float(metric), rtol=within, atol=within, equal_nan=True))
 
 
 def _constants(nest: Nest) -> Nest:

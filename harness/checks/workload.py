@@ -290,6 +290,7 @@ def examples_agree_with_metrics(workload) -> str:
     if not (hasattr(workload, "measure") and hasattr(workload, "measured")):
         return "nothing is said of single examples"
     params, count = workload.init(0), 0
+    within = max(means.CLOSE, TOLERANCE[workload.dtype])
     for method in ("monitor", "evaluate"):
         metrics = getattr(workload, method)(params)
         told = means.Means(workload.measure, workload.measured(method)).alone(params)
@@ -299,7 +300,7 @@ def examples_agree_with_metrics(workload) -> str:
         )
         for name, value in told.items():
             _require(
-                means.close(value, metrics[name]),
+                means.close(value, metrics[name], within),
                 f"{method}: {name} is {float(metrics[name]):.6g}, and the mean of measure {value:.6g}",
             )
         count += len(told)

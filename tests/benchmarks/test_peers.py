@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.__main__ import disagreement
 from benchmarks.jax_side import NETWORKS, Jax, variants
-from benchmarks.ours import Ours
+from benchmarks.ours import TrainOnly
 from benchmarks.sides import make
 from benchmarks.works import WORKS, Work, layers
 
@@ -26,7 +26,7 @@ TINY = [
 def raced(request):
     """(work, inputs, this project's side after a run)."""
     work: Work = request.param
-    ours = Ours()
+    ours = TrainOnly()
     inputs = ours.inputs(work)
     ours.prepare(work, inputs)
     took = ours.run()
