@@ -315,7 +315,7 @@ class LaneProgram:
         return carry, recorded[: nowhere + 1], recorded[nowhere + 1 :], *self.distances(carry, inputs)
 
     def _stand(self, carry: Carry, go: tf.Tensor) -> tf.Tensor:
-        """The step of all lanes that may go, in lockstep."""
+        """The step of all lanes that may go, in lockstep; else 0, which nobody reads."""
         if not self.lockstep:
             return tf.constant(0)
         return tf.reduce_max(tf.where(carry.live & go, carry.step, 0))
