@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,16 +13,19 @@ import pytest
 from harness import tokens
 
 STORE = 80 * 2**20
+_FOLDER = "RAY_TMPDIR"
 
 
 @pytest.fixture(scope="session")
 def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A secret of these tests' own: the user's is neither read nor made.
 
-    One per process, for Ray keeps the first that it reads.
+    One per process, for Ray keeps the first that it reads. So is the folder in which Ray notes the
+    machine's last cluster: a submitted job is sent there, and must not find another process's.
     """
-    before = {name: os.environ.get(name) for name in (tokens.MODE, tokens.TOKEN, tokens.TOKEN_PATH)}
+    before = {name: os.environ.get(name) for name in (tokens.MODE, tokens.TOKEN, tokens.TOKEN_PATH, _FOLDER)}
     os.environ.pop(tokens.TOKEN, None)
+    os.environ[_FOLDER] = folder = tempfile.mkdtemp(prefix="og", dir="/tmp")  # sockets' paths must be short
     os.environ[tokens.TOKEN_PATH] = str(tmp_path_factory.mktemp("secret") / "auth_token")
     os.environ[tokens.MODE] = "token"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -33,6 +38,7 @@ def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+    shutil.rmtree(folder, ignore_errors=True)  # a raylet that ends may still write there
 
 
 @pytest.fixture
