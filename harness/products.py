@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.compiler.tf2xla.python.xla import dynamic_update_slice
 
 from harness import lift
 
@@ -21,6 +22,7 @@ Nest = Any
 Join = Callable[[list[tf.Tensor]], tf.Tensor]
 
 TERMS = 12  # of a round: sums are read and written once a round
+LONG = 32  # a row of a product that is made by itself
 CHAINS = 4  # sums of a round that do not wait for each other
 
 
@@ -37,7 +39,18 @@ def product(a: tf.Tensor, b: tf.Tensor, inner: tuple[int, int] = (1, 0)) -> tf.T
     passes_a = a.shape[2] == 1 or (b.shape[2] != 1 and rows < columns)
     stay, passing = lift.materialize((b, a) if passes_a else (a, b))
     axes = inner[::-1] if passes_a else inner
-    first, each, rounds = rounds_of(_size(a, inner[0]))
+    apart = rows_apart(_size(stay, axes[0]), _size(stay, 1 - axes[0]), _size(passing, 1 - axes[1]))
+    out = (_row_by_row if apart else _in_rounds)(stay, passing, axes)
+    return tf.transpose(out, [1, 0, 2]) if passes_a else out
+
+
+def _in_rounds(stay: tf.Tensor, passing: tf.Tensor, axes: tuple[int, int]) -> tf.Tensor:
+    """[rows of `stay`, rows of `passing`, lanes]: all of it is read and written once a round.
+
+    Args:
+        axes: of the terms, in each.
+    """
+    first, each, rounds = rounds_of(_size(stay, axes[0]))
 
     def some(begin: Any, count: int, *before: tf.Tensor) -> tf.Tensor:
         # Brought into shape one by one: all at once takes less tracing, and 1.1 times as long to run.
@@ -52,7 +65,27 @@ def product(a: tf.Tensor, b: tf.Tensor, inner: tuple[int, int] = (1, 0)) -> tf.T
     if rounds:
         last = first + rounds * each
         _, out = tf.while_loop(lambda k, _: k < last, body, (tf.constant(first), out))
-    return tf.transpose(out, [1, 0, 2]) if passes_a else out
+    return out
+
+
+def _row_by_row(stay: tf.Tensor, passing: tf.Tensor, axes: tuple[int, int]) -> tf.Tensor:
+    """As `_in_rounds`, of a few terms: a row of `stay` after another, each written once.
+
+    In a loop, so that it is in memory: XLA would compute a sum of a few terms wherever it is read.
+    """
+    rows, columns, terms = _size(stay, 1 - axes[0]), _size(passing, 1 - axes[1]), _size(stay, axes[0])
+
+    def body(k: tf.Tensor, out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        own = _factors(_cut(stay, 1 - axes[0], k, 1), axes[0], 1, 0, terms)
+        # From 0 on, which XLA must not know: it would take the factors apart before the loop.
+        others = _factors(passing, axes[1], 0, tf.minimum(k, 0), terms)
+        row = total([p * q for p, q in zip(own, others, strict=True)])
+        return k + 1, dynamic_update_slice(out, row, tf.stack([k, 0, 0]))
+
+    # Anything that a step changes: zeros XLA would make once and for all, and copy every time.
+    lanes = max(_size(stay, 2), _size(passing, 2))
+    begin = tf.broadcast_to(stay[:1, :1], [rows, columns, lanes])
+    return tf.while_loop(lambda k, _: k < rows, body, (tf.constant(0), begin))[1]
 
 
 def _size(value: tf.Tensor, axis: int) -> int:
@@ -111,6 +144,12 @@ def rounds_of(terms: int) -> tuple[int, int, int]:
     each = -(-terms // (rounds + 1))
     each -= each * rounds >= terms
     return terms - each * rounds, each, rounds
+
+
+def rows_apart(terms: int, rows: int, columns: int) -> bool:
+    """Whether a product is made a row after another: of few terms, in rows that are long enough for a loop of
+    their own, and more than one, for XLA takes a loop of one round apart."""
+    return terms <= TERMS and rows > 1 and columns >= LONG
 
 
 def total(terms: list[tf.Tensor]) -> tf.Tensor:

@@ -29,7 +29,10 @@ def test_rounds_cover_every_term_once_and_are_two_or_none(terms):
     assert 1 <= first <= products.TERMS and each <= products.TERMS
 
 
-@pytest.mark.parametrize(("m", "k", "n"), [(5, 64, 3), (3, 37, 9), (4, 1, 4), (1, 10, 6), (6, 2, 1)])
+SHAPES = [(5, 64, 3), (3, 37, 9), (4, 1, 4), (1, 10, 6), (6, 2, 1), (40, 9, 8), (8, 12, 40), (33, 1, 34)]
+
+
+@pytest.mark.parametrize(("m", "k", "n"), SHAPES)
 @pytest.mark.parametrize("inner", [(1, 0), (0, 0), (1, 1), (0, 1)])
 @pytest.mark.parametrize("shared", ["none", "a", "b"])
 def test_product_is_numpys(m, k, n, inner, shared):
@@ -55,6 +58,14 @@ def test_a_sum_keeps_what_is_no_number():
     x[17, 3] = np.nan
     total = compiled(lambda v: products.fold(v, 0, products.total), x)
     assert np.isnan(total[3]) and np.isfinite(np.delete(total, 3)).all()
+
+
+def test_a_sum_of_few_terms_is_made_once_and_in_memory():
+    """However many read it; without a loop XLA computes it in each of them."""
+    fn = tf.function(lambda x, y: products.product(x, y), jit_compile=True, autograph=False)
+    x, y = tf.constant(numbers(64, 9, 1)), tf.constant(numbers(9, 8, LANES))
+    assert products.rows_apart(9, 8, 64) and not products.rows_apart(9, 8, 8)
+    assert " while(" in fn.experimental_get_compiler_ir(x, y)(stage="optimized_hlo")
 
 
 def test_a_program_calls_no_library_and_sorts_nothing():
