@@ -38,7 +38,7 @@ def product(a: tf.Tensor, b: tf.Tensor, inner: tuple[int, int] = (1, 0)) -> tf.T
     rows, columns = _size(a, 1 - inner[0]), _size(b, 1 - inner[1])
     passes_a = a.shape[2] == 1 or (b.shape[2] != 1 and rows < columns)
     stay, passing = lift.materialize((b, a) if passes_a else (a, b))
-    axes = inner[::-1] if passes_a else inner
+    axes = (inner[1], inner[0]) if passes_a else inner
     apart = rows_apart(_size(stay, axes[0]), _size(stay, 1 - axes[0]), _size(passing, 1 - axes[1]))
     out = (_row_by_row if apart else _in_rounds)(stay, passing, axes)
     return tf.transpose(out, [1, 0, 2]) if passes_a else out
