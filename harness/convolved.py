@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python.xla import dynamic_update_slice
 
-from harness import products
+from harness import nodes, products
 from harness.convolutions import OF_FILTERS, OF_MAPS, Geometry
 
 Round = Callable[[Any], list[tf.Tensor]]
@@ -49,10 +49,10 @@ def _padded(maps: tf.Tensor, geometry: Geometry) -> tf.Tensor:
     zeros = tf.zeros([examples, height + above + below, width + left + right, channels, lanes], maps.dtype)
 
     def row(y: Any, out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        one = tf.slice(maps, [0, y, 0, 0, 0], [examples, 1, width, channels, lanes])
-        return y + 1, dynamic_update_slice(out, one, tf.stack([0, y + above, left, 0, 0]))
+        one = nodes.cut(maps, [0, y, 0, 0, 0], [examples, 1, width, channels, lanes])
+        return y + 1, dynamic_update_slice(out, one, nodes.stack_of([0, y + above, left, 0, 0]))
 
-    return tf.while_loop(lambda y, _: y < height, row, (tf.constant(0), zeros))[1]
+    return nodes.loop(lambda y, _: y < height, row, (nodes.constant(0), zeros))[1]
 
 
 def _rounds(count: int, some: Round) -> tf.Tensor:
@@ -65,7 +65,7 @@ def _added(first: int, count: int, some: Round, begin: tf.Tensor) -> tf.Tensor:
     def body(k: tf.Tensor, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return k + 1, products.total([sums, *some(k)])
 
-    return tf.while_loop(lambda k, _: k < count, body, (tf.constant(first), begin))[1]
+    return nodes.loop(lambda k, _: k < count, body, (nodes.constant(first), begin))[1]
 
 
 def _forward(maps: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tensor | None:
@@ -80,12 +80,11 @@ def _forward(maps: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tens
     def some(k: Any) -> list[tf.Tensor]:
         terms = []
         for at, (i, j) in enumerate(geometry.offsets):
-            views = tf.slice(maps, [0, i, j, k * each, 0], [examples, rows, columns, each, of_maps])
-            own = tf.slice(
+            views = nodes.cut(maps, [0, i, j, k * each, 0], [examples, rows, columns, each, of_maps])
+            own = nodes.cut(
                 filters, [*divmod(at, geometry.kernel[1]), k * each, 0, 0], [1, 1, each, count, of_filters]
             )
-            pairs = zip(tf.split(views, each, 3), tf.split(own, each, 2), strict=True)
-            terms += [x * y for x, y in pairs] if each > 1 else [views * own]
+            terms += map(nodes.multiply, nodes.split(views, each, 3), nodes.split(own, each, 2))
         return terms
 
     # From zeros: XLA would compute all that maps are made of once more for a first round outside of the loop.
@@ -108,23 +107,23 @@ def _of_filters(maps: tf.Tensor, slopes: tf.Tensor, geometry: Geometry) -> tf.Te
 
         def some(k: Any) -> list[tf.Tensor]:
             place = [k // (grid[0] * grid[1]) * deep, k // grid[1] % grid[0] * down, k % grid[1] * across]
-            x = tf.slice(maps, [place[0], place[1] + i, place[2] + j, 0, 0], [*size, channels, of_maps])
-            y = tf.slice(slopes, [*place, 0, 0], [*size, count, lanes])
-            x = tf.unstack(tf.reshape(x, [-1, channels, 1, of_maps]))
-            y = tf.unstack(tf.reshape(y, [-1, 1, count, lanes]))
-            return [p * q for p, q in zip(x, y, strict=True)]
+            x = nodes.cut(maps, [place[0], place[1] + i, place[2] + j, 0, 0], [*size, channels, of_maps])
+            y = nodes.cut(slopes, [*place, 0, 0], [*size, count, lanes])
+            terms = deep * down * across
+            x = nodes.unstack(nodes.reshape(x, [terms, channels, 1, of_maps]), 0)
+            y = nodes.unstack(nodes.reshape(y, [terms, 1, count, lanes]), 0)
+            return [*map(nodes.multiply, x, y)]
 
         return _rounds(examples // deep * grid[0] * grid[1], some)
 
     shape = [channels, count, max(of_maps, lanes)]
-    out = tf.TensorArray(maps.dtype, len(geometry.offsets), element_shape=shape)
-    out = out.unstack(tf.zeros([len(geometry.offsets), *shape], maps.dtype))
-    _, out = tf.while_loop(
-        lambda v, _: v < len(geometry.offsets),
-        lambda v, out: (v + 1, out.write(v, at(v))),
-        (tf.constant(0), out),
-    )
-    return tf.reshape(out.stack(), [*geometry.kernel, *shape])
+
+    def body(v: tf.Tensor, out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return v + 1, dynamic_update_slice(out, at(v)[None], nodes.stack_of([v, 0, 0, 0]))
+
+    begin = nodes.constant(0), tf.zeros([len(geometry.offsets), *shape], maps.dtype)
+    _, out = nodes.loop(lambda v, _: v < len(geometry.offsets), body, begin)
+    return tf.reshape(out, [*geometry.kernel, *shape])
 
 
 def _of_maps(slopes: tf.Tensor, filters: tf.Tensor, geometry: Geometry, shape: Sequence[Any]) -> tf.Tensor:
@@ -141,16 +140,16 @@ def _of_maps(slopes: tf.Tensor, filters: tf.Tensor, geometry: Geometry, shape: S
     def body(k: Any, out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         v, first = k // groups, k % groups * each
         i, j = v // across, v % across
-        x = tf.slice(slopes, [0, 0, 0, first, 0], [examples, rows, columns, each, of_slopes])
-        y = tf.slice(filters, [i, j, 0, first, 0], [1, 1, channels, each, of_filters])
-        terms = zip(tf.unstack(x[:, :, :, None], axis=4), tf.unstack(y, axis=3), strict=True)
-        at = tf.stack([0, i, j, 0, 0])
-        more = products.total([tf.slice(out, at, window), *(p * q for p, q in terms)])
+        x = nodes.cut(slopes, [0, 0, 0, first, 0], [examples, rows, columns, each, of_slopes])
+        y = nodes.cut(filters, [i, j, 0, first, 0], [1, 1, channels, each, of_filters])
+        x = nodes.unstack(nodes.reshape(x, [examples, rows, columns, 1, each, of_slopes]), 4)
+        at = nodes.stack_of([0, i, j, 0, 0])
+        more = products.total([nodes.cut(out, at, window), *map(nodes.multiply, x, nodes.unstack(y, 3))])
         return k + 1, dynamic_update_slice(out, more, at)
 
     zeros = tf.zeros([examples, height, width, channels, lanes], slopes.dtype)
     last = groups * len(geometry.offsets)
-    _, out = tf.while_loop(lambda k, _: k < last, body, (tf.constant(0), zeros))
+    _, out = nodes.loop(lambda k, _: k < last, body, (nodes.constant(0), zeros))
     return out[:, above : height - below, left : width - right]
 
 

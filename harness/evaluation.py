@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from harness import lift
+from harness import lift, nodes
 from harness.graphs import Graph, Place
 from harness.lanes_last import Lifting, NotLifted, Traced
 from harness.means import Means
@@ -115,7 +115,7 @@ class Evaluator:
             return k + 1, *(found[name] for name in names)
 
         begin = [tf.zeros([self.lanes], tf.float64) for _ in names]
-        _, *found = tf.while_loop(lambda k, *_: k < rounds, once, (tf.constant(0), *begin))
+        _, *found = nodes.loop(lambda k, *_: k < rounds, once, (tf.constant(0), *begin))
         return dict(zip(names, found, strict=True))
 
     def compile(self, params: Nest) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from harness import lift
+from harness import lift, nodes
 from harness.lanes_last import Lifting
 from harness.segments import Carry, Moving
 from harness.types import Lanes, Program
@@ -211,7 +211,7 @@ class LaneMaths:
             return tf.cast(loss, self.real), gradients
 
         def cut(leaf: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
-            return tf.slice(leaf, [k * size] + [0] * (leaf.shape.rank - 1), [size, *leaf.shape[1:]])
+            return nodes.cut(leaf, [k * size] + [0] * (leaf.shape.rank - 1), [size, *leaf.shape[1:]])
 
         def part(k: tf.Tensor, sums: Nest) -> tuple[tf.Tensor, Nest]:
             some = tf.nest.map_structure(lambda leaf: cut(leaf, k), batch)
@@ -220,7 +220,7 @@ class LaneMaths:
             return k + 1, tf.nest.map_structure(tf.add, sums, found)
 
         begin = tf.zeros([self.lanes.count], self.real), tf.nest.map_structure(tf.zeros_like, moving.params)
-        _, sums = tf.while_loop(lambda k, _: k < self.parts, part, (tf.constant(0), begin))
+        _, sums = nodes.loop(lambda k, _: k < self.parts, part, (nodes.constant(0), begin))
         means = tf.nest.map_structure(lambda leaf: leaf / self.parts, sums)
         seen, own = self.with_traced(self._seen, inputs.traced)
         return self.lifting(seen, [own, moving.params, moving.state, means])

@@ -15,8 +15,9 @@ from types import MappingProxyType
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.framework.func_graph import func_graph_from_py_func
 
-from harness import convolutions, convolved, lift, products
+from harness import convolutions, convolved, lift, nodes, products
 
 Nest = Any
 Change = Callable[[tf.Tensor], tf.Tensor]
@@ -120,8 +121,9 @@ class Lifting:
         """`fn` as it is for one run."""
         one = tf.nest.map_structure(lambda leaf: tf.TensorSpec(leaf.shape[:-1], leaf.dtype), tuple(args))
         of_all = tf.nest.map_structure(lambda leaf: tf.TensorSpec(leaf.shape, leaf.dtype), tuple(shared))
-        made = tf.function(fn, autograph=False).get_concrete_function(*one, *of_all)
-        return Traced(made.graph, made.structured_outputs)
+        # What none of its results is made of is left out below, whatever was to be done in order.
+        made = func_graph_from_py_func("one", fn, (*one, *of_all), {}, add_control_dependencies=False)
+        return Traced(made, made.structured_outputs)
 
     def run(self, traced: Traced, args: Nest, shared: Nest = (), change: Mapping[int, Change] = NONE) -> Nest:
         """What was traced, for every lane.
@@ -221,7 +223,7 @@ class Lifting:
             out = products.fold(out, axis, FOLDS[op.type])
         if op.type == "Mean":
             out = out / tf.constant(math.prod(int(shape[axis]) for axis in axes), out.dtype)
-        return tf.reshape(out, [*op.outputs[0].shape, self.lanes])
+        return nodes.reshape(out, [*op.outputs[0].shape, self.lanes])
 
     def _matmul(self, op: Any, values: list[Value]) -> Made:
         a, b = (value.aligned for value in values)
@@ -245,8 +247,8 @@ class Lifting:
             return convolutions.as_product(op, given, geometry)
 
         shapes = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in op.inputs]
-        made = tf.function(one, autograph=False).get_concrete_function(*shapes)
-        return self._graph(made.graph, values)[0].tensor
+        made = func_graph_from_py_func("one", one, shapes, {}, add_control_dependencies=False)
+        return self._graph(made, values)[0].tensor
 
     def _bias_add(self, op: Any, values: list[Value]) -> Made:
         return values[0].aligned + values[1].aligned if _channels_last(op) else None
@@ -260,7 +262,7 @@ class Lifting:
     def _reshape(self, op: Any, values: list[Value]) -> Made:
         if not values[0].lanes:
             return None
-        return tf.reshape(values[0].tensor, [*op.outputs[0].shape, self.lanes])
+        return nodes.reshape(values[0].tensor, [*op.outputs[0].shape, self.lanes])
 
     def _broadcast_to(self, op: Any, values: list[Value]) -> Made:
         return self._spread(values[0], op.outputs[0].shape)
@@ -283,7 +285,7 @@ class Lifting:
         return tf.stack(parts, op.get_attr("axis") % op.outputs[0].shape.rank)
 
     def _unpack(self, op: Any, values: list[Value]) -> Made:
-        return tf.unstack(values[0].tensor, axis=op.get_attr("axis") % op.inputs[0].shape.rank)
+        return nodes.unstack(values[0].tensor, op.get_attr("axis") % op.inputs[0].shape.rank)
 
     def _concat(self, op: Any, values: list[Value]) -> Made:
         axis = _static(op, len(values) - 1)
@@ -354,7 +356,7 @@ def _again(op: Any, inputs: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
     graph: Any = tf.compat.v1.get_default_graph()
     kept = {key: value for key, value in op.node_def.attr.items() if not key.startswith("_")}
     types = [out.dtype for out in op.outputs]
-    return graph.create_op(op.type, list(inputs), types, attrs=kept, name=op.name.split("/")[-1]).outputs
+    return graph._create_op_internal(op.type, list(inputs), types, attrs=kept, name=op.name.split("/")[-1]).outputs
 
 
 def _whole_last(op: Any, named: list[Value]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python.xla import optimization_barrier
 
+from harness import nodes
 from harness.convolutions import teach_vectorizer
 
 Nest = Any
@@ -67,7 +68,7 @@ def select(mask: tf.Tensor, new: Nest, old: Nest, trailing: bool) -> Nest:
     def pick(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
         rank = a.shape.rank or 0
         shape = [1] * (rank - 1) + [-1] if trailing else [-1] + [1] * (rank - 1)
-        return tf.where(tf.reshape(mask, shape), a, b)
+        return nodes.where(nodes.reshape(mask, shape) if rank > 1 else mask, a, b)
 
     return tf.nest.map_structure(pick, new, old)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from harness import lanes, lift, products
+from harness import lanes, lift, nodes, products
 from harness.lanes_last import Lifting
 
 Nest = Any
@@ -94,7 +94,7 @@ class Means:
             return k + 1, sums + tf.stack(more)
 
         zeros = tf.zeros([len(names), len(sizes), lifting.lanes], tf.float64)
-        _, sums = tf.while_loop(lambda k, _: k < rounds * count, once, (tf.constant(0), zeros))
+        _, sums = nodes.loop(lambda k, _: k < rounds * count, once, (tf.constant(0), zeros))
         return {f"{s}_{k}": sums[j, i] for i, s in enumerate(self.sets) for j, k in enumerate(names)}
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python.xla import dynamic_update_slice
 
-from harness import lift
+from harness import lift, nodes
 
 Nest = Any
 Join = Callable[[list[tf.Tensor]], tf.Tensor]
@@ -56,7 +56,7 @@ def _in_rounds(stay: tf.Tensor, passing: tf.Tensor, axes: tuple[int, int]) -> tf
         # Brought into shape one by one: all at once takes less tracing, and 1.1 times as long to run.
         x = _factors(stay, axes[0], 1, begin, count)
         y = _factors(passing, axes[1], 0, begin, count)
-        return total([*before, *(p * q for p, q in zip(x, y, strict=True))])
+        return total([*before, *map(nodes.multiply, x, y)])
 
     def body(k: tf.Tensor, out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return k + each, some(k, each, out)
@@ -64,7 +64,7 @@ def _in_rounds(stay: tf.Tensor, passing: tf.Tensor, axes: tuple[int, int]) -> tf
     out = some(0, first)
     if rounds:
         last = first + rounds * each
-        _, out = tf.while_loop(lambda k, _: k < last, body, (tf.constant(first), out))
+        _, out = nodes.loop(lambda k, _: k < last, body, (nodes.constant(first), out))
     return out
 
 
@@ -79,13 +79,13 @@ def _row_by_row(stay: tf.Tensor, passing: tf.Tensor, axes: tuple[int, int]) -> t
         own = _factors(_cut(stay, 1 - axes[0], k, 1), axes[0], 1, 0, terms)
         # From 0 on, which XLA must not know: it would take the factors apart before the loop.
         others = _factors(passing, axes[1], 0, tf.minimum(k, 0), terms)
-        row = total([p * q for p, q in zip(own, others, strict=True)])
-        return k + 1, dynamic_update_slice(out, row, tf.stack([k, 0, 0]))
+        row = total([*map(nodes.multiply, own, others)])
+        return k + 1, dynamic_update_slice(out, row, nodes.stack_of([k, 0, 0]))
 
     # Anything that a step changes: zeros XLA would make once and for all, and copy every time.
     lanes = max(_size(stay, 2), _size(passing, 2))
     begin = tf.broadcast_to(stay[:1, :1], [rows, columns, lanes])
-    return tf.while_loop(lambda k, _: k < rows, body, (tf.constant(0), begin))[1]
+    return nodes.loop(lambda k, _: k < rows, body, (nodes.constant(0), begin))[1]
 
 
 def _size(value: tf.Tensor, axis: int) -> int:
@@ -96,22 +96,22 @@ def _size(value: tf.Tensor, axis: int) -> int:
 
 def _parts(value: tf.Tensor, axis: int, begin: Any, count: int) -> list[tf.Tensor]:
     """`count` slices of a tensor along an axis, from `begin` on."""
-    return tf.unstack(_cut(value, axis, begin, count), axis=axis)
+    return nodes.unstack(_cut(value, axis, begin, count), axis)
 
 
 def _cut(value: tf.Tensor, axis: int, begin: Any, count: int) -> tf.Tensor:
     starts = [0] * axis + [begin] + [0] * (value.shape.rank - axis - 1)
-    return tf.slice(value, starts, [*value.shape[:axis], count, *value.shape[axis + 1 :]])
+    return nodes.cut(value, starts, [*value.shape[:axis], count, *value.shape[axis + 1 :]])
 
 
 def _factors(value: tf.Tensor, axis: int, place: int, begin: Any, count: int) -> list[tf.Tensor]:
     """As `_parts` of [a, b, lanes] along axis 0 or 1, with an axis of one at `place`."""
-    parts = tf.split(_cut(value, axis, begin, count), count, axis)
+    parts = nodes.split(_cut(value, axis, begin, count), count, axis)
     if axis == place:
         return parts
     size, lanes = _size(value, place), _size(value, 2)
-    shape = tf.constant([1, size, lanes] if place == 0 else [size, 1, lanes])
-    return [tf.reshape(part, shape) for part in parts]
+    shape = [1, size, lanes] if place == 0 else [size, 1, lanes]
+    return [nodes.reshape(part, shape) for part in parts]
 
 
 def fold(value: tf.Tensor, axis: int, join: Join) -> tf.Tensor:
@@ -122,15 +122,14 @@ def fold(value: tf.Tensor, axis: int, join: Join) -> tf.Tensor:
     """
     size = _size(value, axis)
     if size <= TERMS:
-        return join(tf.unstack(value, axis=axis))
+        return join(nodes.unstack(value, axis))
     first, each, _ = rounds_of(size)
 
     def body(k: tf.Tensor, out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return k + each, join([out, *_parts(value, axis, k, each)])
 
-    return tf.while_loop(
-        lambda k, _: k < size, body, (tf.constant(first), join(_parts(value, axis, 0, first)))
-    )[1]
+    begin = nodes.constant(first), join(_parts(value, axis, 0, first))
+    return nodes.loop(lambda k, _: k < size, body, begin)[1]
 
 
 def rounds_of(terms: int) -> tuple[int, int, int]:
@@ -155,8 +154,7 @@ def rows_apart(terms: int, rows: int, columns: int) -> bool:
 def total(terms: list[tf.Tensor]) -> tf.Tensor:
     """Their sum, in a few chains."""
     chains = [terms[i::CHAINS] for i in range(min(CHAINS, len(terms)))]
-    sums = [tf.add_n(chain) if len(chain) > 1 else chain[0] for chain in chains]
-    return tf.add_n(sums) if len(sums) > 1 else sums[0]
+    return nodes.add_n([nodes.add_n(chain) for chain in chains])
 
 
 def dot(a: Nest, b: Nest, trailing: bool, dtype: tf.DType) -> tf.Tensor:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from harness import lift, products, segments
+from harness import lift, nodes, products, segments
 from harness.graphs import Graph, Place
 from harness.lanemaths import Inputs, LaneMaths
 from harness.packing import Packing
@@ -344,7 +344,7 @@ class LaneProgram:
 
         # One, which XLA must not know: it takes loops of one round apart.
         rounds = 1 + tf.minimum(spans, 0)
-        _, *packed = tf.while_loop(lambda k, *_: k < rounds, once, (tf.constant(0), *packing.empty()))
+        _, *packed = nodes.loop(lambda k, *_: k < rounds, once, (nodes.constant(0), *packing.empty()))
         return packed
 
     @property

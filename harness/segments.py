@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from harness import lift, products
+from harness import lift, nodes, products
 from harness.types import Program
 
 Nest = Any
@@ -91,7 +91,7 @@ def when(
     """
     if lanes.network or not lanes.trailing:
         return loop_once(condition, then, value, using, jit=lanes.jit)
-    return tf.nest.map_structure(lambda a, b: tf.where(condition, a, b), then(value, using), value)
+    return tf.nest.map_structure(lambda a, b: nodes.where(condition, a, b), then(value, using), value)
 
 
 def loop_once(
@@ -112,8 +112,8 @@ def loop_once(
         new = then(old[0] if single else old, known)
         return (k + 1, new) if single else (k + 1, *new)
 
-    begin = (tf.constant(0), value) if single else (tf.constant(0), *value)
-    _, *out = tf.while_loop(lambda k, *_: k < limit, body, begin)
+    begin = (nodes.constant(0), value) if single else (nodes.constant(0), *value)
+    _, *out = nodes.loop(lambda k, *_: k < limit, body, begin)
     return out[0] if single else tuple(out)
 
 
@@ -224,8 +224,8 @@ def _look_down(trace: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor
 
     real = tf.zeros_like(trace[0])
     whole = tf.zeros_like(real, tf.int32)
-    begin = (tf.constant(0), real + tf.constant(np.inf, real.dtype), whole, whole, real)
-    _, low, at, seen, last = tf.while_loop(lambda j, *_: j < count, look, begin)
+    begin = (nodes.constant(0), real + tf.constant(np.inf, real.dtype), whole, whole, real)
+    _, low, at, seen, last = nodes.loop(lambda j, *_: j < count, look, begin)
     return low, at, seen, last
 
 
@@ -257,10 +257,10 @@ def _first_hits(
             return j - 1, tf.where(trace[j] <= target, j, first)
 
         begin = (count - 1, tf.zeros_like(reached))
-        _, first = tf.while_loop(lambda j, _: j >= 0, earlier, begin)
+        _, first = nodes.loop(lambda j, _: j >= 0, earlier, begin)
         hits = tf.where((places == reached) & hit, carry.step + first, hits)
         reached = reached + tf.cast(hit, tf.int32)
         return i + 1, reached, upcoming(reached), hits
 
     reached = tf.reduce_sum(tf.cast(carry.hits >= 0, tf.int32), 0)
-    return tf.while_loop(more, look, (tf.constant(0), reached, upcoming(reached), carry.hits))[3]
+    return nodes.loop(more, look, (nodes.constant(0), reached, upcoming(reached), carry.hits))[3]

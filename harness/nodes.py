@@ -1,0 +1,190 @@
+"""Operations and loops of a graph that is being traced, made without TensorFlow's look at their arguments.
+
+Tracing is a third of what a program takes to compile, and most of it is TensorFlow's own Python: an operation
+made here takes a third of the time, a slice at a place that is not known while tracing a tenth, a loop a third.
+Types and shapes are checked all the same, where TensorFlow makes the node. Outside of a graph these are
+TensorFlow's own functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework.attr_value_pb2 import AttrValue, NameAttrList
+from tensorflow.python.eager.polymorphic_function import atomic_function
+from tensorflow.python.framework import ops
+from tensorflow.python.framework.func_graph import FuncGraph
+
+Nest = Any
+Size = int | tf.Tensor
+
+
+@lru_cache(None)
+def _attribute(value: Any) -> AttrValue:
+    """A number of an operation, or the dtype of something of it, as TensorFlow writes it."""
+    return AttrValue(type=value.as_datatype_enum) if isinstance(value, tf.DType) else AttrValue(i=value)
+
+
+def make(kind: str, inputs: Sequence[tf.Tensor], dtypes: Sequence[tf.DType], **attributes: Any) -> Any:
+    """The outputs of an operation of the graph that is being traced.
+
+    Args:
+        kind: TensorFlow's name of it.
+        dtypes: of its outputs.
+        attributes: whole numbers, dtypes, or `AttrValue`; all that have no default.
+    """
+    graph: Any = ops.get_default_graph()
+    given = {k: v if isinstance(v, AttrValue) else _attribute(v) for k, v in attributes.items()}
+    return graph._create_op_internal(kind, inputs, dtypes, attrs=given).outputs
+
+
+def constant(value: Any, dtype: tf.DType = tf.int32) -> tf.Tensor:
+    """As `tf.constant`; equal ones of a graph are one."""
+    if tf.executing_eagerly():
+        return tf.constant(value, dtype)
+    array = np.asarray(value, dtype.as_numpy_dtype)
+    graph: Any = ops.get_default_graph()
+    kept = getattr(graph, "_optgrid_constants", None)
+    if kept is None:
+        kept = graph._optgrid_constants = {}
+    key = dtype, array.shape, array.tobytes()
+    if key not in kept:
+        with tf.control_dependencies(None):
+            kept[key] = tf.constant(array, dtype)
+    return kept[key]
+
+
+def multiply(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    if tf.executing_eagerly():
+        return x * y
+    return make("Mul", [x, y], [x.dtype], T=x.dtype)[0]
+
+
+def add_n(parts: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The sum of one tensor or more, in one shape."""
+    if len(parts) == 1:
+        return parts[0]
+    if tf.executing_eagerly():
+        return tf.add_n(parts)
+    return make("AddN", parts, [parts[0].dtype], T=parts[0].dtype, N=len(parts))[0]
+
+
+def where(mask: tf.Tensor, yes: tf.Tensor, no: tf.Tensor) -> tf.Tensor:
+    if tf.executing_eagerly():
+        return tf.where(mask, yes, no)
+    return make("SelectV2", [mask, yes, no], [yes.dtype], T=yes.dtype)[0]
+
+
+def reshape(x: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
+    if tf.executing_eagerly():
+        return tf.reshape(x, shape)
+    return make("Reshape", [x, constant(shape)], [x.dtype], T=x.dtype, Tshape=tf.int32)[0]
+
+
+def stack_of(sizes: Sequence[Size]) -> tf.Tensor:
+    """Whole numbers, some of which are known while tracing, as one int32 tensor."""
+    if all(isinstance(size, int) for size in sizes):
+        return constant(sizes)
+    if tf.executing_eagerly():
+        return tf.stack(sizes)
+    each = [constant(size) if isinstance(size, int) else size for size in sizes]
+    return make("Pack", each, [tf.int32], T=tf.int32, N=len(each), axis=0)[0]
+
+
+def cut(x: tf.Tensor, begin: Sequence[Size] | tf.Tensor, size: Sequence[int]) -> tf.Tensor:
+    """As `tf.slice`."""
+    if tf.executing_eagerly():
+        return tf.slice(x, begin, size)
+    start = begin if isinstance(begin, tf.Tensor) else stack_of(begin)
+    return make("Slice", [x, start, constant(size)], [x.dtype], T=x.dtype, Index=tf.int32)[0]
+
+
+def split(x: tf.Tensor, count: int, axis: int) -> list[tf.Tensor]:
+    """As `tf.split`, in parts of one size."""
+    if tf.executing_eagerly():
+        return tf.split(x, count, axis)
+    return make("Split", [constant(axis), x], [x.dtype] * count, T=x.dtype, num_split=count)
+
+
+def unstack(x: tf.Tensor, axis: int) -> list[tf.Tensor]:
+    if tf.executing_eagerly():
+        return tf.unstack(x, axis=axis)
+    count = x.shape[axis]
+    return make("Unpack", [x], [x.dtype] * count, T=x.dtype, num=count, axis=axis)
+
+
+# -- loops ---------------------------------------------------------------------------------------------
+
+
+def loop(more: Callable[..., Any], body: Callable[..., Any], begin: Sequence[Nest]) -> Any:
+    """As `tf.while_loop`, of nests of tensors whose shapes stay as they are, without a way back through it.
+
+    Returns:
+        As many nests as there are in `begin`.
+    """
+    if tf.executing_eagerly():
+        return tf.while_loop(more, body, begin)
+    graph: Any = ops.get_default_graph()
+    leaves = [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(tuple(begin))]
+
+    def asked(*now: tf.Tensor) -> list[tf.Tensor]:
+        return [more(*tf.nest.pack_sequence_as(tuple(begin), now))]
+
+    def changed(*now: tf.Tensor) -> list[tf.Tensor]:
+        out = tuple(body(*tf.nest.pack_sequence_as(tuple(begin), now)))
+        tf.nest.assert_same_structure(tuple(begin), out, check_types=False)
+        return [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(out)]
+
+    question, step = _inner(f"more_{ops.uid()}", asked, leaves), _inner(f"body_{ops.uid()}", changed, leaves)
+    if any(op._is_stateful for inner in (question, step) for op in inner.get_operations()):
+        return tf.while_loop(more, body, begin)  # which keeps side effects, and their order
+    # Both see all that either closes over, in one order.
+    with step.as_default():
+        closed = [step.capture(tensor) for tensor in question.external_captures]
+    closed, outer = step.internal_captures, step.external_captures
+    with question.as_default():
+        asking = [question.capture(tensor) for tensor in outer]
+    count = len(leaves)
+    step.inputs, question.inputs = step.inputs[:count] + closed, question.inputs[:count] + asking
+    step.outputs = step.outputs + closed
+    for old, new in zip(leaves, step.outputs, strict=False):
+        if old.dtype != new.dtype or not old.shape.is_compatible_with(new.shape):
+            raise ValueError(f"a loop begins with {old.dtype.name}{old.shape} and makes {new.dtype.name}{new.shape}")
+    given = [*leaves, *outer]
+    dtypes = [tensor.dtype for tensor in given]
+    out = make(
+        "StatelessWhile",
+        given,
+        dtypes,
+        T=AttrValue(list=AttrValue.ListValue(type=[dtype.as_datatype_enum for dtype in dtypes])),
+        cond=_function(question, graph),
+        body=_function(step, graph),
+        output_shapes=AttrValue(
+            list=AttrValue.ListValue(shape=[tensor.shape.as_proto() for tensor in given])
+        ),
+        _lower_using_switch_merge=AttrValue(b=True),  # where XLA does not compile it
+    )
+    return tf.nest.pack_sequence_as(tuple(begin), out[:count])
+
+
+def _inner(name: str, fn: Callable[..., Any], like: Sequence[tf.Tensor]) -> Any:
+    """The graph of a function of tensors like these, inside of the one that is being traced."""
+    outer: Any = ops.get_default_graph()
+    graph: Any = FuncGraph(name, collections=outer._collections)
+    graph._add_control_dependencies = False
+    with graph.as_default():
+        for tensor in like:
+            shape = AttrValue(shape=tensor.shape.as_proto())
+            graph.inputs += make("Placeholder", [], [tensor.dtype], dtype=tensor.dtype, shape=shape)
+        graph.outputs = [graph.capture(tensor) for tensor in fn(*graph.inputs)]
+    return graph
+
+
+def _function(inner: Any, outer: Any) -> AttrValue:
+    """A graph as a function that operations of the outer one call by its name."""
+    outer._add_function_recursive(atomic_function.from_func_graph(inner.name, inner, {}))
+    return AttrValue(func=NameAttrList(name=inner.name))
