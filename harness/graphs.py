@@ -87,10 +87,25 @@ class Graph:
         return self._pack(iter(self._call(flat)))
 
     def _trace(self, args: Nest, flat: list[tf.Tensor]) -> Callable[[list[tf.Tensor]], Any]:
+        # To look for side effects is an eighth of tracing, and this project's rules have none; a plug-in's may.
+        made = self._traced(args, flat, in_order=not self.jit)
+        if self.jit and self._file is None and any(op._is_stateful for op in made.graph.get_operations()):
+            made = self._traced(args, flat, in_order=True)
+        self.fixed = _is_fixed(made.function_def, len(flat))
+        if self._file is not None:
+            _write(made, self._file)
+        # Read back, where it was kept: what was traced here knows lines of source, which XLA's cache sees.
+        return self._read() or _by_name(made)
+
+    def _traced(self, args: Nest, flat: list[tf.Tensor], *, in_order: bool) -> Any:
+        """The concrete function.
+
+        Args:
+            in_order: operations with side effects are run, and one after another; in the bodies of loops too.
+        """
+
         def on_flat(*leaves: tf.Tensor) -> list[tf.Tensor]:
-            if self.jit and self._file is not None:
-                # In the bodies of loops too. To look for side effects is an eighth of tracing, and this
-                # project's rules have none; a plug-in's may.
+            if not in_order:
                 graph: Any = tf.compat.v1.get_default_graph()
                 graph._add_control_dependencies = False
             out = self.fn(*tf.nest.pack_sequence_as(args, leaves))
@@ -98,13 +113,11 @@ class Graph:
             return [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(out)]
 
         function = tf.function(on_flat, jit_compile=self.jit, autograph=False)
-        with stable_names(digest([self.place.key, self.name])) if self.place else contextlib.nullcontext():
-            made = function.get_concrete_function(*flat)
-        self.fixed = _is_fixed(made.function_def, len(flat))
-        if self._file is not None:
-            _write(made, self._file)
-        # Read back, where it was kept: what was traced here knows lines of source, which XLA's cache sees.
-        return self._read() or _by_name(made)
+        names = contextlib.nullcontext()
+        if self.place is not None:
+            names = stable_names(digest([self.place.key, self.name, *["in order"] * in_order]))
+        with names:
+            return function.get_concrete_function(*flat)
 
     @property
     def _file(self) -> Path | None:

@@ -263,7 +263,7 @@ class LaneMaths:
         old = tf.nest.flatten(moving.state)
 
         def chosen(i: int) -> Callable[[tf.Tensor], tf.Tensor]:
-            return lambda new: lift.materialize(lift.select(going, new, old[i], True))
+            return lambda new: lift.select(going, new, old[i], True)
 
         places = range(len(traced.graph.outputs) - len(old), len(traced.graph.outputs))
         change = {place: chosen(i) for i, place in enumerate(places)}

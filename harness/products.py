@@ -37,7 +37,7 @@ def product(a: tf.Tensor, b: tf.Tensor, inner: tuple[int, int] = (1, 0)) -> tf.T
     # one, which fits the first-level cache.
     rows, columns = _size(a, 1 - inner[0]), _size(b, 1 - inner[1])
     passes_a = a.shape[2] == 1 or (b.shape[2] != 1 and rows < columns)
-    stay, passing = lift.materialize((b, a) if passes_a else (a, b))
+    stay, passing = (b, a) if passes_a else (a, b)
     axes = (inner[1], inner[0]) if passes_a else inner
     apart = rows_apart(_size(stay, axes[0]), _size(stay, 1 - axes[0]), _size(passing, 1 - axes[1]))
     out = (_row_by_row if apart else _in_rounds)(stay, passing, axes)
@@ -163,9 +163,26 @@ def dot(a: Nest, b: Nest, trailing: bool, dtype: tf.DType) -> tf.Tensor:
     if not pairs:
         raise ValueError("A run without parameters has nothing to optimize.")
     dots = [_dot_of_leaf(tf.cast(x, dtype), tf.cast(y, dtype), trailing) for x, y in pairs]
-    if trailing:  # of all leaves by one loop, which takes a tenth of a second to compile
-        return fold(tf.concat(dots, 0) if len(dots) > 1 else dots[0], 0, total)
-    return functools.reduce(tf.add, dots)
+    if not trailing:
+        return functools.reduce(tf.add, dots)
+    return fold(dots[0], 0, total) if len(dots) == 1 else _sum_of_all(dots)
+
+
+def _sum_of_all(parts: list[tf.Tensor]) -> tf.Tensor:
+    """Of arrays [numbers, lanes]: [lanes]. By one loop, which takes a tenth of a second to compile.
+
+    From zeros on: where a first round outside of the loop read what is put together here, XLA would ask for
+    each of its terms in which part it lies, which was half of what there was to compile of a step.
+    """
+    lanes, size = _size(parts[0], 1), sum(_size(part, 0) for part in parts)
+    zeros = tf.zeros([-size % TERMS, lanes], parts[0].dtype)
+    rows = tf.concat([*parts, zeros], 0)
+
+    def body(k: tf.Tensor, out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return k + TERMS, total([out, *_parts(rows, 0, k, TERMS)])
+
+    begin = nodes.constant(0), tf.zeros([lanes], rows.dtype)
+    return nodes.loop(lambda k, _: k < size, body, begin)[1]
 
 
 def _dot_of_leaf(x: tf.Tensor, y: tf.Tensor, trailing: bool) -> tf.Tensor:

@@ -13,12 +13,16 @@ so different (stream, seed, step) have different words, with no hash between the
 TensorFlow passes the words through Philox once, a bijection, to get the key and the counter's upper half;
 the lower half, 2**64 blocks, counts within the draw. Two draws therefore never share a block.
 
-Only the generator's integers are used. TensorFlow 2.21's own `stateless_uniform` and `stateless_normal`
+Within a graph the generator is written out here, as a loop over its ten rounds: XLA would otherwise compute
+all rounds anew for each of a block's four words, wherever they are read, which was a fifth of what there was to
+compile of a network's step. Only the generator's integers are used. TensorFlow 2.21's own `stateless_uniform` and `stateless_normal`
 give *other numbers* when XLA compiles them than when it does not, and its algorithm depends on the
 device unless it is named; the integers are the same bits everywhere.
 """
 
 from __future__ import annotations
+
+import math
 
 import tensorflow as tf
 
@@ -54,6 +58,53 @@ def key(stream: int, seed, step) -> tf.Tensor:
     return tf.stack([tf.cast(seed, tf.int32), tf.cast(step, tf.int32) + stream * 2**STEP_BITS])
 
 
+def _rounds(even: tf.Tensor, odd: tf.Tensor, words: tf.Tensor) -> list[tf.Tensor]:
+    """Philox 4x32-10 (section 4.3 of the paper) of n blocks.
+
+    Args:
+        even: words 0 and 2 of each block's counter, [2, n] uint32.
+        odd: words 1 and 3.
+        words: of the key, [2, 1] uint32.
+
+    Returns:
+        The four words that it makes of each block, in order, [n] uint32.
+    """
+    factors = tf.constant([[0xD2511F53], [0xCD9E8D57]], tf.uint64)
+    growth = tf.constant([[0x9E3779B9], [0xBB67AE85]], tf.uint32)
+
+    def body(i, even, odd, words):
+        both = tf.cast(even, tf.uint64) * factors
+        high = tf.cast(tf.bitwise.right_shift(both, tf.constant(32, tf.uint64)), tf.uint32)
+        mixed = tf.bitwise.bitwise_xor(tf.bitwise.bitwise_xor(tf.reverse(high, [0]), odd), words)
+        return i + 1, mixed, tf.reverse(tf.cast(both, tf.uint32), [0]), words + growth
+
+    begin = (tf.constant(0), even, odd, words)
+    _, even, odd, _ = tf.while_loop(lambda i, *_: i < 10, body, begin)
+    return [even[0], odd[0], even[1], odd[1]]
+
+
+def _bits(stream: int, seed, step, count: int) -> tf.Tensor:
+    """The first `count` words of a draw, [count] uint32."""
+    named = key(stream, seed, step)
+    if tf.executing_eagerly():  # operations of its own would take a hundred calls
+        return tf.random.stateless_uniform(
+            [count],
+            named,
+            minval=None,  # pyright: ignore[reportArgumentType]  # the stubs lack None, "all integers"
+            maxval=None,
+            dtype=tf.uint32,
+            alg="philox",
+        )
+    zero = tf.zeros([2, 1], tf.uint32)
+    fixed = tf.constant([[0x3EC8F720], [0x02461E29]], tf.uint32)  # TensorFlow's, for all seeds
+    *words, third, fourth = _rounds(tf.cast(named, tf.uint32)[:, None], zero, fixed)
+    blocks = -(-count // 4)
+    numbers = tf.cast(tf.range(blocks), tf.uint32)
+    even = tf.stack([numbers, tf.broadcast_to(third, [blocks])])
+    odd = tf.stack([tf.zeros([blocks], tf.uint32), tf.broadcast_to(fourth, [blocks])])
+    return tf.reshape(tf.stack(_rounds(even, odd, tf.stack(words)), 1), [-1])[:count]
+
+
 def uniform(stream: int, seed, step, shape) -> tf.Tensor:
     """Uniform numbers inside (0, 1), the ends excluded: (bits + 1/2) / 2**32.
 
@@ -64,14 +115,7 @@ def uniform(stream: int, seed, step, shape) -> tf.Tensor:
     Returns:
         `shape` float64. Callers cast last, so that every dtype sees the same numbers, rounded.
     """
-    bits = tf.random.stateless_uniform(
-        shape,
-        key(stream, seed, step),
-        minval=None,  # pyright: ignore[reportArgumentType]  # the stubs lack None, "all integers"
-        maxval=None,
-        dtype=tf.uint32,
-        alg="philox",
-    )
+    bits = tf.reshape(_bits(stream, seed, step, math.prod(shape)), shape)
     return (tf.cast(bits, tf.float64) + 0.5) * 2.0**-32
 
 
@@ -101,6 +145,4 @@ def indices(stream: int, seed, step, count: int, size: int) -> tf.Tensor:
     Returns:
         [count] int32.
     """
-    return tf.random.stateless_uniform(
-        [count], key(stream, seed, step), minval=0, maxval=size, dtype=tf.int32, alg="philox"
-    )
+    return tf.cast(_bits(stream, seed, step, count) % tf.constant(size, tf.uint32), tf.int32)
