@@ -87,7 +87,8 @@ class Graph:
         return self._pack(iter(self._call(flat)))
 
     def _trace(self, args: Nest, flat: list[tf.Tensor]) -> Callable[[list[tf.Tensor]], Any]:
-        # To look for side effects is an eighth of tracing, and this project's rules have none; a plug-in's may.
+        # To put side effects in order, in the bodies of loops too, is an eighth of tracing. This project's
+        # rules have none; a plug-in's may.
         made = self._traced(args, flat, in_order=not self.jit)
         if self.jit and self._file is None and any(op._is_stateful for op in made.graph.get_operations()):
             made = self._traced(args, flat, in_order=True)
@@ -101,7 +102,7 @@ class Graph:
         """The concrete function.
 
         Args:
-            in_order: operations with side effects are run, and one after another; in the bodies of loops too.
+            in_order: operations with side effects in the bodies of loops are run, and one after another.
         """
 
         def on_flat(*leaves: tf.Tensor) -> list[tf.Tensor]:

@@ -356,7 +356,9 @@ def _again(op: Any, inputs: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
     graph: Any = tf.compat.v1.get_default_graph()
     kept = {key: value for key, value in op.node_def.attr.items() if not key.startswith("_")}
     types = [out.dtype for out in op.outputs]
-    return graph._create_op_internal(op.type, list(inputs), types, attrs=kept, name=op.name.split("/")[-1]).outputs
+    return graph._create_op_internal(
+        op.type, list(inputs), types, attrs=kept, name=op.name.split("/")[-1]
+    ).outputs
 
 
 def _whole_last(op: Any, named: list[Value]) -> dict[str, Any]:
@@ -364,7 +366,8 @@ def _whole_last(op: Any, named: list[Value]) -> dict[str, Any]:
 
     It is that anyway, being behind all that is named, unless an ellipsis stands for what is not.
     """
-    masks = {f"{name}_mask": op.get_attr(f"{name}_mask") for name in MASKS}
+    attributes = op.node_def.attr
+    masks = {f"{name}_mask": attributes[f"{name}_mask"].i for name in MASKS}
     given = [value.tensor for value in named]
     if masks["ellipsis_mask"]:
         last = 1 << int(given[0].shape[0] or 0)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.compiler.tf2xla.python.xla import optimization_barrier
 
 from harness import nodes
 from harness.convolutions import teach_vectorizer
@@ -84,7 +83,7 @@ def materialize(nest: Nest) -> Nest:
     seven times. Only inside `jit_compile=True`.
     """
     leaves = tf.nest.flatten(nest)
-    return tf.nest.pack_sequence_as(nest, optimization_barrier(*leaves))
+    return tf.nest.pack_sequence_as(nest, nodes.barrier(leaves))
 
 
 def in_kernels(i: tf.Tensor) -> tf.Tensor:

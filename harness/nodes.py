@@ -1,9 +1,9 @@
 """Operations and loops of a graph that is being traced, made without TensorFlow's look at their arguments.
 
-Tracing is a third of what a program takes to compile, and most of it is TensorFlow's own Python: an operation
-made here takes a third of the time, a slice at a place that is not known while tracing a tenth, a loop a third.
-Types and shapes are checked all the same, where TensorFlow makes the node. Outside of a graph these are
-TensorFlow's own functions.
+Tracing is a third of what a program takes to compile, and most of it is TensorFlow's own Python. An operation
+that is made here takes a third of the time, a loop too, a slice at a place that is not known while tracing a
+tenth. Types and shapes are checked all the same, where TensorFlow makes the node. Outside of a graph these
+are TensorFlow's own functions.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def stack_of(sizes: Sequence[Size]) -> tf.Tensor:
     return make("Pack", each, [tf.int32], T=tf.int32, N=len(each), axis=0)[0]
 
 
-def cut(x: tf.Tensor, begin: Sequence[Size] | tf.Tensor, size: Sequence[int]) -> tf.Tensor:
+def cut(x: tf.Tensor, begin: Sequence[Size] | tf.Tensor, size: Sequence[Any]) -> tf.Tensor:
     """As `tf.slice`."""
     if tf.executing_eagerly():
         return tf.slice(x, begin, size)
@@ -113,8 +113,18 @@ def split(x: tf.Tensor, count: int, axis: int) -> list[tf.Tensor]:
 def unstack(x: tf.Tensor, axis: int) -> list[tf.Tensor]:
     if tf.executing_eagerly():
         return tf.unstack(x, axis=axis)
-    count = x.shape[axis]
+    count = int(x.shape[axis])  # pyright: ignore[reportArgumentType]  # shapes are known while tracing
     return make("Unpack", [x], [x.dtype] * count, T=x.dtype, num=count, axis=axis)
+
+
+def barrier(leaves: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """XLA's optimization barrier: the same tensors, of which XLA makes nothing before all are there."""
+    dtypes = [leaf.dtype for leaf in leaves]
+    return make("XlaOptimizationBarrier", leaves, dtypes, T=_list(dtypes))
+
+
+def _list(dtypes: Sequence[tf.DType]) -> AttrValue:
+    return AttrValue(list=AttrValue.ListValue(type=[dtype.as_datatype_enum for dtype in dtypes]))
 
 
 # -- loops ---------------------------------------------------------------------------------------------
@@ -153,14 +163,16 @@ def loop(more: Callable[..., Any], body: Callable[..., Any], begin: Sequence[Nes
     step.outputs = step.outputs + closed
     for old, new in zip(leaves, step.outputs, strict=False):
         if old.dtype != new.dtype or not old.shape.is_compatible_with(new.shape):
-            raise ValueError(f"a loop begins with {old.dtype.name}{old.shape} and makes {new.dtype.name}{new.shape}")
+            raise ValueError(
+                f"a loop begins with {old.dtype.name}{old.shape} and makes {new.dtype.name}{new.shape}"
+            )
     given = [*leaves, *outer]
     dtypes = [tensor.dtype for tensor in given]
     out = make(
         "StatelessWhile",
         given,
         dtypes,
-        T=AttrValue(list=AttrValue.ListValue(type=[dtype.as_datatype_enum for dtype in dtypes])),
+        T=_list(dtypes),
         cond=_function(question, graph),
         body=_function(step, graph),
         output_shapes=AttrValue(

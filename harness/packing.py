@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from harness import nodes
 from harness.graphs import packer
 
 Nest = Any
@@ -41,9 +42,8 @@ class Packing:
         """One tensor [rows, lanes] per dtype."""
         tf.nest.assert_same_structure(self.like, nest)
         parts: list[list[tf.Tensor]] = [[] for _ in self.dtypes]
-        row = tf.constant([-1, self.lanes])
-        for kind, leaf in zip(self.kinds, tf.nest.flatten(nest), strict=True):
-            parts[kind].append(tf.reshape(leaf, row))
+        for kind, rows, leaf in zip(self.kinds, self.rows, tf.nest.flatten(nest), strict=True):
+            parts[kind].append(nodes.reshape(leaf, [rows, self.lanes]))
         return [tf.concat(part, 0) for part in parts]
 
     def unpack(self, packed: Sequence[np.ndarray]) -> Nest:

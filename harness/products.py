@@ -16,7 +16,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python.xla import dynamic_update_slice
 
-from harness import lift, nodes
+from harness import nodes
 
 Nest = Any
 Join = Callable[[list[tf.Tensor]], tf.Tensor]

@@ -81,6 +81,24 @@ def test_plug_ins_are_traced_anew(cache: Path) -> None:
     assert not cache.exists()
 
 
+@pytest.mark.parametrize("place", [None, graphs.Place("0123456789abcdef", None)], ids=["unnamed", "named"])
+def test_side_effects_of_a_plug_in_happen_in_order(place: graphs.Place | None) -> None:
+    calls = tf.Variable(0)
+
+    def once(i: Any, x: Any) -> Any:
+        before = tf.cast(calls, tf.float32)
+        calls.assign_add(1)
+        return i + 1, x + 10.0 * before + tf.cast(calls, tf.float32)
+
+    def count(x: Any) -> Any:
+        return tf.while_loop(lambda i, _: i < 3, once, (tf.constant(0), x))[1]
+
+    graph = graphs.Graph(count, 0, jit=True, name="count", place=place)
+    assert float(graph(tf.constant(0.0))) == 10 * (0 + 1 + 2) + (1 + 2 + 3)
+    assert float(graph(tf.constant(0.0))) == 10 * (3 + 4 + 5) + (4 + 5 + 6)
+    assert int(calls) == 6
+
+
 class Pair(NamedTuple):
     left: Any
     right: Any

@@ -55,6 +55,15 @@ def test_uniform_numbers_are_the_reference_bits(stream, seed, step):
     np.testing.assert_array_equal(_streams.indices(stream, seed, step, 7, 1085), bits % 1085)
 
 
+def test_the_generator_as_it_is_written_out_gives_the_reference_bits():
+    places = [(_streams.BATCH, 3, 5), (_streams.MAX_STREAM, _streams.MAX_SEED, _streams.MAX_STEP)]
+    for place in places:
+        draw = tf.function(lambda place=place: _streams.indices(*place, 4 * _streams.FEW + 3, 2**31 - 1))
+        assert "While" in " ".join(op.type for op in draw.get_concrete_function().graph.get_operations())
+        bits = np.array(reference_bits(*place, 4 * _streams.FEW + 3))
+        np.testing.assert_array_equal(draw(), bits % (2**31 - 1))
+
+
 @given(
     st.integers(0, _streams.MAX_STREAM),
     st.integers(0, _streams.MAX_SEED),
@@ -71,8 +80,9 @@ def test_draws_that_share_two_of_stream_seed_and_step_share_no_number():
     assert len(np.unique(draws)) == len(places) * 8
 
 
+@pytest.mark.parametrize("count", [5, 4 * _streams.FEW + 1, 64], ids=lambda count: f"{count} numbers")
 @pytest.mark.parametrize("seed_dtype", [tf.int32, tf.int64])
-def test_compiled_draws_in_a_loop_are_those_of_python_numbers(seed_dtype):
+def test_compiled_draws_in_a_loop_are_those_of_python_numbers(seed_dtype, count):
     seeds, steps = tf.constant([0, 7, 7, _streams.MAX_SEED], seed_dtype), tf.constant([0, 0, 9, 1])
 
     @tf.function(jit_compile=True)
@@ -80,23 +90,25 @@ def test_compiled_draws_in_a_loop_are_those_of_python_numbers(seed_dtype):
         def draw(place):
             seed, step = place
             return (
-                _streams.uniform(_streams.INIT, seed, step, [5]),
-                _streams.normal(_streams.NOISE, seed, step, [5]),
-                _streams.indices(_streams.BATCH, seed, step, 5, 1085),
+                _streams.uniform(_streams.INIT, seed, step, [count]),
+                _streams.normal(_streams.NOISE, seed, step, [count]),
+                _streams.indices(_streams.BATCH, seed, step, count, 1085),
             )
 
         signature = (
-            tf.TensorSpec([5], tf.float64),
-            tf.TensorSpec([5], tf.float64),
-            tf.TensorSpec([5], tf.int32),
+            tf.TensorSpec([count], tf.float64),
+            tf.TensorSpec([count], tf.float64),
+            tf.TensorSpec([count], tf.int32),
         )
         return tf.map_fn(draw, (seeds, steps), fn_output_signature=signature)
 
     uniform, normal, indices = compiled(seeds, steps)
     for place, (seed, step) in enumerate(zip(seeds.numpy().tolist(), steps.numpy().tolist(), strict=True)):
-        np.testing.assert_array_equal(uniform[place], _streams.uniform(_streams.INIT, seed, step, [5]))
-        np.testing.assert_array_equal(indices[place], _streams.indices(_streams.BATCH, seed, step, 5, 1085))
-        eager = _streams.normal(_streams.NOISE, seed, step, [5])
+        np.testing.assert_array_equal(uniform[place], _streams.uniform(_streams.INIT, seed, step, [count]))
+        np.testing.assert_array_equal(
+            indices[place], _streams.indices(_streams.BATCH, seed, step, count, 1085)
+        )
+        eager = _streams.normal(_streams.NOISE, seed, step, [count])
         np.testing.assert_allclose(normal[place], eager, rtol=1e-13)
 
 
