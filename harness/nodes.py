@@ -154,7 +154,8 @@ def loop(more: Callable[..., Any], body: Callable[..., Any], begin: Sequence[Nes
         return tf.while_loop(more, body, begin)  # which keeps side effects, and their order
     # Both see all that either closes over, in one order.
     with step.as_default():
-        closed = [step.capture(tensor) for tensor in question.external_captures]
+        for tensor in question.external_captures:
+            step.capture(tensor)
     closed, outer = step.internal_captures, step.external_captures
     with question.as_default():
         asking = [question.capture(tensor) for tensor in outer]
