@@ -84,7 +84,7 @@ def _forward(maps: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tens
             own = nodes.cut(
                 filters, [*divmod(at, geometry.kernel[1]), k * each, 0, 0], [1, 1, each, count, of_filters]
             )
-            terms += map(nodes.multiply, nodes.split(views, each, 3), nodes.split(own, each, 2))
+            terms += products.multiplied(nodes.split(views, each, 3), nodes.split(own, each, 2))
         return terms
 
     # From zeros: XLA would compute all that maps are made of once more for a first round outside of the loop.
@@ -112,14 +112,16 @@ def _of_filters(maps: tf.Tensor, slopes: tf.Tensor, geometry: Geometry) -> tf.Te
             terms = deep * down * across
             x = nodes.unstack(nodes.reshape(x, [terms, channels, 1, of_maps]), 0)
             y = nodes.unstack(nodes.reshape(y, [terms, 1, count, lanes]), 0)
-            return [*map(nodes.multiply, x, y)]
+            return products.multiplied(x, y)
 
         return _rounds(examples // deep * grid[0] * grid[1], some)
 
     shape = [channels, count, max(of_maps, lanes)]
 
     def body(v: tf.Tensor, out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return v + 1, dynamic_update_slice(out, at(v)[None], nodes.stack_of([v, 0, 0, 0]))
+        return v + 1, dynamic_update_slice(
+            out, nodes.reshape(at(v), [1, *shape]), nodes.stack_of([v, 0, 0, 0])
+        )
 
     begin = nodes.constant(0), tf.zeros([len(geometry.offsets), *shape], maps.dtype)
     _, out = nodes.loop(lambda v, _: v < len(geometry.offsets), body, begin)
@@ -144,7 +146,7 @@ def _of_maps(slopes: tf.Tensor, filters: tf.Tensor, geometry: Geometry, shape: S
         y = nodes.cut(filters, [i, j, 0, first, 0], [1, 1, channels, each, of_filters])
         x = nodes.unstack(nodes.reshape(x, [examples, rows, columns, 1, each, of_slopes]), 4)
         at = nodes.stack_of([0, i, j, 0, 0])
-        more = products.total([nodes.cut(out, at, window), *map(nodes.multiply, x, nodes.unstack(y, 3))])
+        more = products.total([nodes.cut(out, at, window), *products.multiplied(x, nodes.unstack(y, 3))])
         return k + 1, dynamic_update_slice(out, more, at)
 
     zeros = tf.zeros([examples, height, width, channels, lanes], slopes.dtype)

@@ -23,7 +23,7 @@ Nest = Any
 Size = int | tf.Tensor
 
 
-@lru_cache(None)
+@lru_cache(None, typed=True)  # a dtype equals its number in TensorFlow's list
 def _attribute(value: Any) -> AttrValue:
     """A number of an operation, or the dtype of something of it, as TensorFlow writes it."""
     return AttrValue(type=value.as_datatype_enum) if isinstance(value, tf.DType) else AttrValue(i=value)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -56,7 +56,7 @@ def _in_rounds(stay: tf.Tensor, passing: tf.Tensor, axes: tuple[int, int]) -> tf
         # Brought into shape one by one: all at once takes less tracing, and 1.1 times as long to run.
         x = _factors(stay, axes[0], 1, begin, count)
         y = _factors(passing, axes[1], 0, begin, count)
-        return total([*before, *map(nodes.multiply, x, y)])
+        return total([*before, *multiplied(x, y)])
 
     def body(k: tf.Tensor, out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return k + each, some(k, each, out)
@@ -79,7 +79,7 @@ def _row_by_row(stay: tf.Tensor, passing: tf.Tensor, axes: tuple[int, int]) -> t
         own = _factors(_cut(stay, 1 - axes[0], k, 1), axes[0], 1, 0, terms)
         # From 0 on, which XLA must not know: it would take the factors apart before the loop.
         others = _factors(passing, axes[1], 0, tf.minimum(k, 0), terms)
-        row = total([*map(nodes.multiply, own, others)])
+        row = total(multiplied(own, others))
         return k + 1, dynamic_update_slice(out, row, nodes.stack_of([k, 0, 0]))
 
     # Anything that a step changes: zeros XLA would make once and for all, and copy every time.
@@ -151,6 +151,11 @@ def rows_apart(terms: int, rows: int, columns: int) -> bool:
     return terms <= TERMS and rows > 1 and columns >= LONG
 
 
+def multiplied(x: Sequence[tf.Tensor], y: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Each of some factors with its own."""
+    return [nodes.multiply(p, q) for p, q in zip(x, y, strict=True)]
+
+
 def total(terms: list[tf.Tensor]) -> tf.Tensor:
     """Their sum, in a few chains."""
     chains = [terms[i::CHAINS] for i in range(min(CHAINS, len(terms)))]
@@ -163,26 +168,9 @@ def dot(a: Nest, b: Nest, trailing: bool, dtype: tf.DType) -> tf.Tensor:
     if not pairs:
         raise ValueError("A run without parameters has nothing to optimize.")
     dots = [_dot_of_leaf(tf.cast(x, dtype), tf.cast(y, dtype), trailing) for x, y in pairs]
-    if not trailing:
-        return functools.reduce(tf.add, dots)
-    return fold(dots[0], 0, total) if len(dots) == 1 else _sum_of_all(dots)
-
-
-def _sum_of_all(parts: list[tf.Tensor]) -> tf.Tensor:
-    """Of arrays [numbers, lanes]: [lanes]. By one loop, which takes a tenth of a second to compile.
-
-    From zeros on: where a first round outside of the loop read what is put together here, XLA would ask for
-    each of its terms in which part it lies, which was half of what there was to compile of a step.
-    """
-    lanes, size = _size(parts[0], 1), sum(_size(part, 0) for part in parts)
-    zeros = tf.zeros([-size % TERMS, lanes], parts[0].dtype)
-    rows = tf.concat([*parts, zeros], 0)
-
-    def body(k: tf.Tensor, out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return k + TERMS, total([out, *_parts(rows, 0, k, TERMS)])
-
-    begin = nodes.constant(0), tf.zeros([lanes], rows.dtype)
-    return nodes.loop(lambda k, _: k < size, body, begin)[1]
+    if trailing:  # of all leaves by one loop, which takes a tenth of a second to compile
+        return fold(tf.concat(dots, 0) if len(dots) > 1 else dots[0], 0, total)
+    return functools.reduce(tf.add, dots)
 
 
 def _dot_of_leaf(x: tf.Tensor, y: tf.Tensor, trailing: bool) -> tf.Tensor:

@@ -14,9 +14,9 @@ TensorFlow passes the words through Philox once, a bijection, to get the key and
 the lower half, 2**64 blocks, counts within the draw. Two draws therefore never share a block.
 
 Within a graph the generator is written out here for more than a few blocks, as a loop over its rounds: XLA
-would otherwise compute all rounds anew for each of a block's four words, wherever they are read, which was a
-fifth of what there was to compile of a network's step. Of a few blocks, as noise is, straight code runs 1.3
-times as fast as a loop.
+would otherwise compute all rounds anew for each of a block's four words, wherever they are read, which was
+two fifths of the code of a small network's step. Of a few blocks, as noise is, straight code runs 1.3 times
+as fast as a loop.
 
 Only the generator's integers are used. TensorFlow 2.21's own `stateless_uniform` and `stateless_normal`
 give *other numbers* when XLA compiles them than when it does not, and its algorithm depends on the
