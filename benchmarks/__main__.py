@@ -7,7 +7,8 @@
 
 Every side runs in a process of its own, warm, with all cores; rounds alternate, so that noise falls on all.
 Writes `rounds.parquet` (a row per work, side and round), `prepared.parquet`, `bounds.parquet`,
-`shell.parquet`, `ratios.svg` and `table.md`.
+`compiles.parquet` (a row per work, side and repeat; only where JAX is a peer), `shell.parquet`, `ratios.svg`
+and `table.md`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks import figure, shell, tables
+from benchmarks import compiling, figure, shell, tables
 from benchmarks.sides import Remote
 from benchmarks.works import Inputs, Work, chosen
 
@@ -60,10 +61,11 @@ class Race:
         self.rounds: list[dict[str, Any]] = []
         self.prepared: list[dict[str, Any]] = []
         self.bounds: list[dict[str, Any]] = []
+        self.inputs: dict[str, Inputs] = {}
 
     def run(self, work: Work) -> None:
         """Prepares every side, alternates the rounds, and compares what the sides came to."""
-        inputs: Inputs = self.sides["optgrid"]("inputs", work)
+        inputs = self.inputs[work.key] = self.sides["optgrid"]("inputs", work)
         no_racers = {"bounds", "metrics"} if work.family == "function" else {"bounds"}
         racers = {name: side for name, side in self.sides.items() if name not in no_racers}
         print(f"\n{work.title}", flush=True)
@@ -134,6 +136,11 @@ class Race:
         self.bounds.append(row)
         print(f"  {row['share']:.0%} of the {kind} ({reached:.3g} of {peak:.3g} a second)", flush=True)
 
+    def compiles(self, works: list[Work], repeats: int) -> pd.DataFrame:
+        """What compiling takes, with JAX's programs written in the way that was the fastest."""
+        fastest = {row["work"]: row["variant"] for row in self.prepared if row["side"] == "jax"}
+        return compiling.measure(works, self.inputs, fastest, repeats)
+
     def write(self, out: Path) -> None:
         """Parquet files and the figure."""
         out.mkdir(parents=True, exist_ok=True)
@@ -167,6 +174,9 @@ def main() -> None:
         for work in works:
             race.run(work)
             race.write(given.out)
+    (given.out / "compiles.parquet").unlink(missing_ok=True)  # of an earlier run
+    if "jax" in race.sides:
+        race.compiles(works, 1 if given.quick else 5).to_parquet(given.out / "compiles.parquet")
     if given.works is None and not given.no_shell:
         shell.measure(1 if given.quick else 3, given.quick).to_parquet(given.out / "shell.parquet")
     page = tables.page(given.out)

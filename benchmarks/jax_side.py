@@ -196,6 +196,16 @@ def variants(work: Work, inputs: Inputs) -> dict[str, Callable[..., Any]]:
     }
 
 
+def _arguments(work: Work, inputs: Inputs) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """What a work's program is called with, and how each is split over devices."""
+    rates = work.rates.astype(np.float32)
+    if work.family == "function":
+        starts = np.tile(inputs.starts[0], (work.points, 1))  # [rates x seeds, n]
+        return (starts, np.repeat(rates, work.seeds)), (PartitionSpec("core"), PartitionSpec("core"))
+    split = PartitionSpec("core"), PartitionSpec(), PartitionSpec(None, "core")
+    return (inputs.starts, rates, inputs.rows), split
+
+
 class Jax:
     """One warm program on all cores."""
 
@@ -205,14 +215,7 @@ class Jax:
 
     def prepare(self, work: Work, inputs: Inputs) -> Prepared:
         self.work, self.inputs = work, inputs
-        rates = work.rates.astype(np.float32)
-        if work.family == "function":
-            starts = np.tile(inputs.starts[0], (work.points, 1))  # [rates x seeds, n]
-            arguments: tuple[Any, ...] = (starts, np.repeat(rates, work.seeds))
-            split: tuple[Any, ...] = (PartitionSpec("core"), PartitionSpec("core"))
-        else:
-            arguments = (inputs.starts, rates, inputs.rows)
-            split = (PartitionSpec("core"), PartitionSpec(), PartitionSpec(None, "core"))
+        arguments, split = _arguments(work, inputs)
         tried: dict[str, tuple[float, float, Any, Any]] = {}
         fastest, lost = float("inf"), set[str]()
         for name, fn in variants(work, inputs).items():
@@ -233,6 +236,20 @@ class Jax:
         self, fn: Callable[..., Any], devices: int, arguments: Any, split: Any, fastest: float
     ) -> tuple[float, float, Any, Any]:
         """Compiles one way; (compile seconds, seconds of a run, program, its arguments)."""
+        seconds, program, arguments = self._compiled(fn, devices, arguments, split)
+        took = []
+        for _ in range(3):  # the first run also makes buffers
+            begin = time.perf_counter()
+            jax.block_until_ready(program(*arguments))
+            took.append(time.perf_counter() - begin)
+            if took[-1] > FAR * fastest:
+                break
+        return seconds, min(took), program, arguments
+
+    def _compiled(
+        self, fn: Callable[..., Any], devices: int, arguments: Any, split: Any
+    ) -> tuple[float, Any, Any]:
+        """(compile seconds, program, its arguments on the devices)."""
         if devices > 1:
             mesh = Mesh(np.array(jax.devices()[:devices]), ("core",))
             fn = jax.shard_map(
@@ -243,15 +260,18 @@ class Jax:
         arguments = jax.tree.map(jnp.asarray, tuple(arguments))
         begin = time.perf_counter()
         program = jax.jit(fn).lower(*arguments).compile()
-        seconds = time.perf_counter() - begin
-        took = []
-        for _ in range(3):  # the first run also makes buffers
-            begin = time.perf_counter()
-            jax.block_until_ready(program(*arguments))
-            took.append(time.perf_counter() - begin)
-            if took[-1] > FAR * fastest:
-                break
-        return seconds, min(took), program, arguments
+        return time.perf_counter() - begin, program, arguments
+
+    def start(self) -> None:
+        """Compiles something small: what a process does once is not a program's."""
+        jax.block_until_ready(jax.jit(jnp.sin)(jnp.ones(3)))
+
+    def compile(self, work: Work, inputs: Inputs, variant: str) -> float:
+        """Seconds that a work's program takes to compile, written in the way that `prepare` names so."""
+        name, _, devices = variant.rpartition(", ")
+        return self._compiled(
+            variants(work, inputs)[name], int(devices.split()[0]), *_arguments(work, inputs)
+        )[0]
 
     def run(self) -> Round:
         begin = time.perf_counter()

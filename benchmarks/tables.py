@@ -54,11 +54,12 @@ def spread(low: float, high: float) -> str:
     return f" ({times(low).removesuffix(' ×')} to {times(high).removesuffix(' ×')})"
 
 
-def work_table(rounds: pd.DataFrame, prepared: pd.DataFrame, bounds: pd.DataFrame) -> str:
+def work_table(
+    rounds: pd.DataFrame, prepared: pd.DataFrame, bounds: pd.DataFrame, compiles: pd.DataFrame | None
+) -> str:
     """A row per work: ratios to each peer with quartiles, share of the bound, compile time, end to end."""
     found = ratios(rounds).set_index(["work", "peer"])
     titles = prepared.drop_duplicates("work").set_index("work")["title"]
-    compiled = prepared.set_index(["work", "side"])["compile_seconds"]
     typical = rounds.groupby(["work", "side"])["seconds"].median()
     training = rounds[rounds["side"] == "optgrid"].groupby("work")["seconds"].median()
     lines = [
@@ -82,12 +83,26 @@ def work_table(rounds: pd.DataFrame, prepared: pd.DataFrame, bounds: pd.DataFram
                 cells.append(times(row["with_metrics"]) if row is not None else "–")
         bound = bounds[bounds["work"] == work]
         cells.append("–" if bound.empty else f"{bound['share'].iloc[0]:.0%} of {bound['bound'].iloc[0]}")
-        both = [compiled.get((work, side), np.nan) for side in ("optgrid", "jax")]
-        cells.append(f"{both[0]:.1f} s, JAX {both[1]:.1f} s")
-        whole = [c + typical.get((work, s), np.nan) for c, s in zip(both, ("optgrid", "jax"), strict=True)]
-        cells.append(times(whole[1] / whole[0]))
+        cells += _compiled(compiles, str(work), typical)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _compiled(compiles: pd.DataFrame | None, work: str, typical: pd.Series) -> tuple[str, str]:
+    """What compiling takes, as medians and as a share of JAX's with its quartiles; and JAX's time over this
+    project's for compiling and a run.
+
+    Args:
+        typical: seconds of a run by work and side.
+    """
+    if compiles is None:
+        return "–", "–"
+    by_side = compiles[compiles["work"] == work].pivot(index="repeat", columns="side", values="seconds")
+    ours, jax = by_side["optgrid"], by_side["jax"]
+    low, middle, high = (ours / jax).quantile(QUARTILES)
+    text = f"{ours.median():.1f} s, JAX {jax.median():.1f} s: {times(middle)}{spread(low, high)}"
+    whole = [each.median() + typical[work, side] for each, side in ((jax, "jax"), (ours, "optgrid"))]
+    return text, times(whole[0] / whole[1])
 
 
 def _convolved(prepared: pd.DataFrame, work: str, ours: float) -> str:
@@ -120,11 +135,10 @@ def page(folder: Path) -> str:
         FileNotFoundError: nothing has been measured into the folder.
     """
     rounds = pd.read_parquet(folder / "rounds.parquet")
-    parts = [
-        work_table(
-            rounds, pd.read_parquet(folder / "prepared.parquet"), pd.read_parquet(folder / "bounds.parquet")
-        )
-    ]
+    prepared, bounds = (pd.read_parquet(folder / f"{name}.parquet") for name in ("prepared", "bounds"))
+    compiles = folder / "compiles.parquet"  # only where JAX was a peer
+    known = pd.read_parquet(compiles) if compiles.is_file() else None
+    parts = [work_table(rounds, prepared, bounds, known)]
     if (folder / "shell.parquet").is_file():
         parts.append(shell_table(pd.read_parquet(folder / "shell.parquet")))
     return "\n\n".join(parts)

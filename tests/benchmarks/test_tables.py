@@ -41,6 +41,9 @@ def test_two_digits(value, text):
     assert times(value) == text
 
 
+COMPILED = {"optgrid": (0.5, 1.0, 4.0), "jax": (1.0, 2.0, 4.0)}
+
+
 @pytest.fixture
 def measured(tmp_path):
     """A results folder as a run leaves it."""
@@ -49,6 +52,9 @@ def measured(tmp_path):
     sides = [("w", "A work", "optgrid", 1.0, "{}"), ("w", "A work", "jax", 2.0, tried)]
     prepared = pd.DataFrame(sides, columns=["work", "title", "side", "compile_seconds", "tried"])
     prepared.to_parquet(tmp_path / "prepared.parquet")
+    compiles = [("w", side, i, s) for side, took in COMPILED.items() for i, s in enumerate(took)]
+    columns = ["work", "side", "repeat", "seconds"]
+    pd.DataFrame(compiles, columns=columns).to_parquet(tmp_path / "compiles.parquet")
     bounds = pd.DataFrame({"work": ["w"], "bound": ["sgemm peak"], "share": [0.5]})
     bounds.to_parquet(tmp_path / "bounds.parquet")
     shell = {
@@ -67,8 +73,13 @@ def test_the_page_holds_what_was_measured(measured):
         "| A work | 3e+03 | **3.0 ×** (2.5 to 3.5); 8.0 × with `lax.conv` | 1.5 × | – | – "
         "| 50% of sgemm peak |" in text
     )
-    assert "| 1.0 s, JAX 2.0 s | 1.5 × |" in text
+    assert "| 1.0 s, JAX 2.0 s: 0.50 × (0.50 to 0.75) | 1.5 × |" in text
     assert "| Ray Tune (measured on 18 trials and scaled) | 500 | 50 × |" in text
+
+
+def test_without_jax_there_is_nothing_to_compile_beside(measured):
+    (measured / "compiles.parquet").unlink()
+    assert "| 50% of sgemm peak | – | – |" in page(measured)
 
 
 def test_the_readme_is_written_between_its_markers(tmp_path):

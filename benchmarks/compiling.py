@@ -1,0 +1,42 @@
+"""What compiling a work's program takes, beside JAX's: in new processes, in turns, several times.
+
+A process that has raced before has traced much of what it compiles next, and a machine that others share
+makes a single figure worth little.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import pandas as pd
+
+from benchmarks.sides import Remote
+from benchmarks.works import Inputs, Work
+
+SIDES = ("optgrid", "jax")
+
+
+def measure(
+    works: list[Work], inputs: dict[str, Inputs], variants: dict[str, str], repeats: int
+) -> pd.DataFrame:
+    """A row per work, side and repeat: `work`, `side`, `repeat`, `seconds`.
+
+    Both sides of a repeat have a process of their own, in which each work is compiled once, the two sides one
+    after the other. Whoever begins changes from work to work, and the first work from repeat to repeat.
+
+    Args:
+        inputs: of each work, by its key.
+        variants: how JAX's program is written, by the work's key: the way that was the fastest to run.
+    """
+    rows = []
+    for repeat in range(repeats):
+        with contextlib.ExitStack() as stack:
+            sides = {name: stack.enter_context(Remote(name)) for name in SIDES}
+            for side in sides.values():
+                side("start")
+            for i in range(len(works)):
+                work = works[(i + repeat) % len(works)]
+                for name in SIDES if (i + repeat) % 2 == 0 else SIDES[::-1]:
+                    seconds = sides[name]("compile", work, inputs[work.key], variants[work.key])
+                    rows.append({"work": work.key, "side": name, "repeat": repeat, "seconds": seconds})
+    return pd.DataFrame(rows)
