@@ -236,14 +236,18 @@ class LaneMaths:
             going: bool [lanes].
         """
         move, own = self.with_traced(self._move, inputs.traced)
+        shared: list[tf.Tensor] = []
         if self.written_out:
             return self._candidates_written_out(move, own, moving, gradients, step, inputs, going)
         args = [own, moving.params, gradients, moving.state, inputs.learning_rate]
-        if step.shape.rank:
-            params, state = self.lifted(move, [*args, step])
-        else:
-            params, state = self.lifted(lambda *lane: move(*lane, step), args)
-        return params, lift.select(going, state, moving.state, self.trailing)
+        (args if step.shape.rank else shared).append(step)
+
+        def chosen(*lane: Nest) -> Nest:
+            *using, go = lane  # last, so that it is made last of what the update is made from
+            params, state = move(*using, *shared)
+            return params, lift.choose(go, state, using[3])
+
+        return self.lifted(chosen, [*args, going])
 
     def _candidates_written_out(
         self,

@@ -72,6 +72,32 @@ def select(mask: tf.Tensor, new: Nest, old: Nest, trailing: bool) -> Nest:
     return tf.nest.map_structure(pick, new, old)
 
 
+def choose(mask: tf.Tensor, new: Nest, old: Nest) -> Nest:
+    """`new` of a single run where `mask`, a scalar, is true, else `old`; and what the graph has made of `new`
+    it makes of the choice.
+
+    For a state that parameters are made of: XLA would make it once more for them, from a copy of the whole
+    state before the update. Where `mask` is false, what was made of `new` means nothing.
+
+    Args:
+        mask: made in the graph before the update, and after all that the update reads.
+        new, old: leaves of one structure.
+    """
+
+    def readers(a: tf.Tensor) -> list[tuple[Any, int]]:
+        if a.graph is not mask.graph or a.op._id <= mask.op._id:
+            return []  # nothing that is made here: what else reads it must have it as it is
+        return [(op, i) for op in a.consumers() for i, read in enumerate(op.inputs) if read is a]
+
+    news = [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(new)]
+    reading = [readers(leaf) for leaf in news]  # before there are choices, which read it too
+    choices = [nodes.where(mask, a, b) for a, b in zip(news, tf.nest.flatten(old), strict=True)]
+    for places, choice in zip(reading, choices, strict=True):
+        for op, i in places:
+            op._update_input(i, choice)
+    return tf.nest.pack_sequence_as(new, choices)
+
+
 def subtract(a: Nest, b: Nest) -> Nest:
     return tf.nest.map_structure(lambda x, y: x - y, a, b)
 
