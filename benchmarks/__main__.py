@@ -175,7 +175,7 @@ def main() -> None:
             race.run(work)
             race.write(given.out)
     (given.out / "compiles.parquet").unlink(missing_ok=True)  # of an earlier run
-    if "jax" in race.sides:
+    if "jax" in race.sides:  # whose processes are gone: nothing else is at work
         race.compiles(works, 1 if given.quick else 5).to_parquet(given.out / "compiles.parquet")
     if given.works is None and not given.no_shell:
         shell.measure(1 if given.quick else 3, given.quick).to_parquet(given.out / "shell.parquet")
