@@ -236,10 +236,9 @@ class LaneMaths:
             going: bool [lanes].
         """
         move, own = self.with_traced(self._move, inputs.traced)
-        shared: list[tf.Tensor] = []
         if self.written_out:
             return self._candidates_written_out(move, own, moving, gradients, step, inputs, going)
-        args = [own, moving.params, gradients, moving.state, inputs.learning_rate]
+        args, shared = [own, moving.params, gradients, moving.state, inputs.learning_rate], []
         (args if step.shape.rank else shared).append(step)
 
         def chosen(*lane: Nest) -> Nest:

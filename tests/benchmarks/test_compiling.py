@@ -7,7 +7,7 @@ from benchmarks.works import WORKS
 
 
 def test_sides_and_works_take_turns_in_processes_of_their_own(monkeypatch):
-    calls: list[tuple[str, int, str, str]] = []
+    calls: list[tuple[str, int, str]] = []
     processes: dict[str, int] = {}
 
     class Recorded:
@@ -29,7 +29,7 @@ def test_sides_and_works_take_turns_in_processes_of_their_own(monkeypatch):
             assert (
                 method == "compile" and given == f"inputs of {work.key}" and variant == f"way of {work.key}"
             )
-            calls.append((self.name, self.number, work.key, method))
+            calls.append((self.name, self.number, work.key))
             return float(len(calls))
 
     monkeypatch.setattr(compiling, "Remote", Recorded)
@@ -42,7 +42,6 @@ def test_sides_and_works_take_turns_in_processes_of_their_own(monkeypatch):
     assert len(found) == len(calls) == 2 * 2 * 3
     assert found["seconds"].tolist() == [float(i + 1) for i in range(12)]
     assert found.groupby(["work", "side"])["repeat"].apply(list).tolist() == [[0, 1]] * 6
-    first, second = (calls[0][2], calls[6][2])
-    assert first != second  # another work begins
+    assert calls[0][2] != calls[6][2]  # another work begins
     begins = [calls[i][0] for i in range(0, 12, 2)]
     assert begins.count("optgrid") == begins.count("jax") == 3
