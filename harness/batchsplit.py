@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from harness import lift
+from harness import lift, segments
+from harness.bookkeeping import Ran
 from harness.feasibility import batch_size
 from harness.lanemaths import Inputs
 from harness.program import LaneProgram
 from harness.runtime import own_names
-from harness.segments import Carry
+from harness.segments import Carry, Moving
 from harness.strategies import PeerLost, Placement, summed
 
 Nest = Any
@@ -92,16 +93,19 @@ class BatchLoop:
         self.all_reduce_seconds = 0.0
         self.loop: Any = None
 
-    def advance(self, carry: Carry, inputs: Inputs, spans: int, steps: int) -> Any:
-        """As `LaneProgram.advance`.
+    def advance(self, carry: Carry, inputs: Inputs, spans: int, steps: int) -> Ran:
+        """What a call gives.
 
         Raises:
             PeerLost: another process of the strategy is gone.
             ReplicasDiffer: a defect.
         """
-        loop = self.loop if self.loop is not None else self._trace(carry, inputs)
+        moving = segments.moving(carry)
+        moving = moving._replace(going=np.asarray(carry.live) & np.asarray(inputs.go))
+        asked = tf.nest.map_structure(tf.convert_to_tensor, (moving, carry.step, inputs._replace(begin=())))
+        loop = self.loop if self.loop is not None else self._trace(*asked)
         try:
-            *out, seconds, agree = loop(carry, inputs, tf.constant(spans), tf.constant(steps))
+            ran, seconds, agree = loop(*asked, tf.constant(spans), tf.constant(steps))
             self.all_reduce_seconds += float(seconds)
             alike = bool(agree)
         except LOSSES as error:
@@ -110,9 +114,9 @@ class BatchLoop:
             raise PeerLost(f"a process of the split batch is gone: {type(error).__name__}") from error
         if not alike:
             raise ReplicasDiffer("replicas of one run hold different parameters")
-        return out
+        return ran
 
-    def _trace(self, carry: Carry, inputs: Inputs) -> Any:
+    def _trace(self, moving: Moving, step: tf.Tensor, inputs: Inputs) -> Any:
         """Traces both halves of a step here, outside the replicas' threads: names of what XLA compiles then
         depend on the program only, and its cache finds them again."""
 
@@ -124,28 +128,29 @@ class BatchLoop:
         first = tf.constant(0)
         # Parts of one size share a program: where a part begins is an input.
         by_size = {
-            part.size: compiled(partial(self._weighted, part.size, part.share), first, carry, inputs)
+            part.size: compiled(partial(self._weighted, part.size, part.share), first, moving, step, inputs)
             for part in mine
         }
         self.gradients = [partial(by_size[part.size], tf.constant(part.first)) for part in mine]
         total = tf.TensorSpec([self.numbers], self.lanes.real)
-        self.update = compiled(self._updated, carry, inputs, total)
-        self.bits = compiled(_fingerprint, carry.params, carry.state)
-        self.distances = compiled(self.lanes.distances, carry, inputs)
+        self.update = compiled(self._updated, moving, step, inputs, total)
+        self.bits = compiled(_fingerprint, moving.params, moving.state)
         loop = tf.function(self._advance, autograph=False)
         with own_names():
-            self.loop = loop.get_concrete_function(carry, inputs, tf.constant(0), tf.constant(0))
+            self.loop = loop.get_concrete_function(moving, step, inputs, tf.constant(0), tf.constant(0))
         return self.loop
 
     # -- the compiled halves of a step -----------------------------------------------------------------
 
-    def _weighted(self, size: int, share: float, first: tf.Tensor, carry: Carry, inputs: Inputs) -> tf.Tensor:
+    def _weighted(
+        self, size: int, share: float, first: tf.Tensor, moving: Moving, step: tf.Tensor, inputs: Inputs
+    ) -> tf.Tensor:
         """A replica's summand, [lanes × (1 + parameters)]: loss and gradients of its part, by its share."""
         lanes = self.lanes
         if not size:
             return tf.zeros([self.numbers], lanes.real)
         if lanes.stochastic:
-            batches = lanes.maths.batches(carry, inputs)
+            batches = lanes.maths.batches(moving.going, step, inputs)
             if self.size is not None:
                 batches = tf.nest.map_structure(
                     lambda leaf: tf.ensure_shape(
@@ -153,16 +158,19 @@ class BatchLoop:
                     ),
                     batches,
                 )
-            loss, gradients = lanes.maths.lifted(lanes.maths.differentiate, [carry.params], batches)
+            loss, gradients = lanes.maths.lifted(lanes.maths.differentiate, [moving.params], batches)
         else:
-            loss, gradients = lanes.maths.lifted(lambda p: lanes.maths.differentiate(p, None), [carry.params])
+            loss, gradients = lanes.maths.lifted(
+                lambda p: lanes.maths.differentiate(p, None), [moving.params]
+            )
         gradients = tf.nest.flatten(lift.load(gradients, lanes.trailing))
         # One dtype for all: 16-bit gradients are summed in 32 bits.
         flat = [tf.reshape(tf.cast(leaf, lanes.real), [-1]) for leaf in (loss, *gradients)]
         return tf.concat(flat, 0) * tf.constant(share, lanes.real)
 
-    def _updated(self, carry: Carry, inputs: Inputs, total: tf.Tensor) -> Any:
-        """The update of all lanes from the summed gradients: carry, record, and whether any lane goes on."""
+    def _updated(self, moving: Moving, step: tf.Tensor, inputs: Inputs, total: tf.Tensor) -> Any:
+        """The update of all lanes from the summed gradients: what moves, what `step_given` says of the step,
+        and whether any lane goes on."""
         start, count = self.lanes.start, self.lanes.lanes.count
         sizes = [count * leaf.shape.num_elements() for leaf in tf.nest.flatten(start)]
         loss, *pieces = tf.split(total, [count, *sizes])
@@ -171,8 +179,8 @@ class BatchLoop:
             for piece, leaf in zip(pieces, tf.nest.flatten(start), strict=True)
         ]
         given = loss, tf.nest.pack_sequence_as(start, gradients)
-        carry, record = self.lanes.step_given(carry, inputs._replace(given=given))
-        return carry, record, tf.reduce_any(carry.live & inputs.go)
+        moving, *seen = self.lanes.step_given(moving, step, inputs._replace(given=given))
+        return moving, seen, tf.reduce_any(moving.going)
 
     # -- a step of all replicas ------------------------------------------------------------------------
 
@@ -181,35 +189,35 @@ class BatchLoop:
         context = tf.distribute.get_replica_context()
         return int(tf.get_static_value(context.replica_id_in_sync_group)) - self.first
 
-    def _mirrored(self, carries: Sequence[Carry], inputs: Sequence[Inputs]) -> Any:
+    def _mirrored(self, movings: Sequence[Moving], step: tf.Tensor, inputs: Sequence[Inputs]) -> Any:
         """Every replica updates its own copy."""
 
-        def replica(carries: Sequence[Carry], inputs: Sequence[Inputs]) -> Any:
+        def replica(movings: Sequence[Moving], step: tf.Tensor, inputs: Sequence[Inputs]) -> Any:
             here = self._here()
-            summand = self.gradients[here](carries[here], inputs[here])
+            summand = self.gradients[here](movings[here], step, inputs[here])
             begin = _now(summand) if here == 0 else tf.constant(0.0, tf.float64)
             total = tf.distribute.get_replica_context().all_reduce(SUM, summand)
             end = _now(total) if here == 0 else begin
-            return self.update(carries[here], inputs[here], total), end - begin
+            return self.update(movings[here], step, inputs[here], total), end - begin
 
-        out = self.strategy.run(replica, args=(carries, inputs))
+        out = self.strategy.run(replica, args=(movings, step, inputs))
         each = [self._local(out, i) for i in range(len(self.devices))]
-        (_, record, alive), seconds = each[0]
-        return tuple(carry for (carry, _, _), _ in each), record, alive, seconds
+        (_, seen, alive), seconds = each[0]
+        return tuple(moving for (moving, _, _), _ in each), seen, alive, seconds
 
-    def _central(self, carries: Sequence[Carry], inputs: Sequence[Inputs]) -> Any:
+    def _central(self, movings: Sequence[Moving], step: tf.Tensor, inputs: Sequence[Inputs]) -> Any:
         """The update is made once, where the parameters are."""
 
-        def replica(carry: Carry, inputs: Sequence[Inputs]) -> tf.Tensor:
+        def replica(moving: Moving, step: tf.Tensor, inputs: Sequence[Inputs]) -> tf.Tensor:
             here = self._here()
-            return self.gradients[here](carry, inputs[here])
+            return self.gradients[here](moving, step, inputs[here])
 
-        summands = self.strategy.run(replica, args=(carries[0], inputs))
+        summands = self.strategy.run(replica, args=(movings[0], step, inputs))
         begin = _now(self._local(summands, 0))
         with tf.device(self.devices[0]):
             total = summed(self.strategy.experimental_local_results(summands))
-        carry, record, alive = self.update(carries[0], inputs[0], total)
-        return (carry,), record, alive, _now(total) - begin
+        moving, seen, alive = self.update(movings[0], step, inputs[0], total)
+        return (moving,), seen, alive, _now(total) - begin
 
     def _local(self, values: Nest, replica: int) -> Nest:
         """What one replica of this process returned."""
@@ -218,49 +226,59 @@ class BatchLoop:
 
     # -- the loop --------------------------------------------------------------------------------------
 
-    def _advance(self, carry: Carry, inputs: Inputs, spans: tf.Tensor, steps: tf.Tensor) -> Any:
+    def _advance(
+        self, moving: Moving, step: tf.Tensor, inputs: Inputs, spans: tf.Tensor, steps: tf.Tensor
+    ) -> Any:
         """As `LaneProgram._advance_lanes`; then the seconds that the first replica of this process waited
         for sums, and whether all replicas hold the same bits."""
         devices = self.devices[:1] if self.central else self.devices
-        carries, every_input = _copies(carry, devices), _copies(inputs, self.devices)
+        movings, every_input = _copies(moving, devices), _copies(inputs, self.devices)
         one_step = self._central if self.central else self._mirrored
-        plan, strides = self.lanes.plan, self.lanes.strides_per_call
+        lanes, plan, strides = self.lanes, self.lanes.plan, self.lanes.strides_per_call
         early = np.full([plan.span + 1], strides, np.int32)  # `strides` is where what nobody asks for goes
-        for number, step in enumerate(plan.early):
-            early[step] = strides + 1 + number
-        shape = [3 + self.lanes.coordinates, self.lanes.lanes.count]
+        for number, at in enumerate(plan.early):
+            early[at] = strides + 1 + number
         slots = strides + 1 + len(plan.early)
-        records = tf.TensorArray(self.lanes.real, slots, element_shape=shape, clear_after_read=False)
-        records = records.unstack(tf.zeros([slots, *shape], self.lanes.real))
+        records: Any = ()
+        if lanes.program.curves:
+            records = lanes.array(slots, [3 + lanes.coordinates, lanes.lanes.count])
 
-        def body(k: Any, alive: Any, carries: Any, records: Any, seconds: Any) -> Any:
-            carries, record, alive, waited = one_step(carries, every_input)
-            stride = steps * plan.rounds
-            within = tf.where(k < steps, tf.minimum(k, plan.span), plan.span)
-            slot = tf.where(k % stride == 0, k // stride, tf.gather(early, within))
-            return k + 1, alive, carries, records.write(slot, record), seconds + waited
+        def body(k: Any, alive: Any, movings: Any, trace: Any, begun: Any, records: Any, seconds: Any) -> Any:
+            movings, (row, seen, record), alive, waited = one_step(movings, step + k, every_input)
+            begun = tuple(tf.where(k == 0, new, old) for new, old in zip(seen, begun, strict=True))
+            if lanes.program.curves:
+                stride = steps * plan.rounds
+                within = tf.where(k < steps, tf.minimum(k, plan.span), plan.span)
+                slot = tf.where(k % stride == 0, k // stride, tf.gather(early, within))
+                records = records.write(slot, record)
+            return k + 1, alive, movings, trace.write(k, row), begun, records, seconds + waited
 
+        trace = lanes.array(lanes.rows, [lanes.lanes.count])
         # The first step is always taken: it moves no lane that is idle, and compiles.
-        begin = (tf.constant(0), tf.constant(True), carries, records, tf.constant(0.0, tf.float64))
-        _, _, carries, records, seconds = tf.while_loop(
-            lambda k, alive, *_: (k < spans * steps) & alive, body, begin
+        begin = (tf.constant(0), tf.constant(True), movings, trace, lanes.unseen(), records)
+        count, _, movings, trace, begun, records, seconds = tf.while_loop(
+            lambda k, alive, *_: (k < spans * steps) & alive, body, (*begin, tf.constant(0.0, tf.float64))
         )
-        points, carry = records.stack(), carries[0]
-        agree = self._agree(carries)
-        distances = self.distances(carry, inputs)
-        return carry, points[: strides + 1], points[strides + 1 :], *distances, seconds, agree
+        points = early = ()
+        if lanes.program.curves:
+            recorded = records.stack()
+            points, early = recorded[: strides + 1], recorded[strides + 1 :]
+        loss, slope = begun
+        count = tf.fill([lanes.lanes.count], count)
+        ran = Ran(movings[0], trace.stack(), count, loss, tf.sqrt(slope), points, early)
+        return ran, seconds, self._agree(movings)
 
-    def _agree(self, carries: Sequence[Carry]) -> tf.Tensor:
+    def _agree(self, movings: Sequence[Moving]) -> tf.Tensor:
         """Whether all replicas hold the same parameters and state, to the bit."""
         replicas = self.lanes.program.replicas
         if replicas == 1 or self.central:
             return tf.constant(True)
 
-        def replica(carries: Sequence[Carry]) -> tf.Tensor:
-            mine = self.bits(*carries[self._here()][:2])
+        def replica(movings: Sequence[Moving]) -> tf.Tensor:
+            mine = self.bits(*movings[self._here()][:2])
             return tf.distribute.get_replica_context().all_reduce(SUM, mine) == replicas * mine
 
-        same = self.strategy.run(replica, args=(carries,))
+        same = self.strategy.run(replica, args=(movings,))
         return tf.reduce_all(tf.stack(self.strategy.experimental_local_results(same)))
 
 

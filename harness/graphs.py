@@ -79,18 +79,22 @@ class Graph:
     def __call__(self, *args: Nest) -> Nest:
         if not tf.nest.flatten(self.like):
             return self.like
-        # To ask first takes a fiftieth of converting what is a tensor already.
-        leaves = tf.nest.flatten(args)
-        flat = [leaf if isinstance(leaf, tf.Tensor) else tf.convert_to_tensor(leaf) for leaf in leaves]
+        return self._pack(iter(self._made(args)(flat_tensors(args))))
+
+    def prepare(self, *args: Nest) -> None:
+        """Traces it, or reads it; XLA compiles it at the first call."""
+        self._made(args)
+
+    def _made(self, args: Nest) -> Callable[[list[tf.Tensor]], Sequence[tf.Tensor]]:
         if self._call is None:
-            self._call = self._read() or self._trace(args, flat)
-        return self._pack(iter(self._call(flat)))
+            self._call = self._read() or self._trace(args, flat_tensors(args))
+        return self._call
 
     def _trace(self, args: Nest, flat: list[tf.Tensor]) -> Callable[[list[tf.Tensor]], Any]:
         # To put side effects in order, in the bodies of loops too, is an eighth of tracing. This project's
         # rules have none; a plug-in's may.
         made = self._traced(args, flat, in_order=not self.jit)
-        if self.jit and self._file is None and any(op._is_stateful for op in made.graph.get_operations()):
+        if self.jit and self._file is None and _has_effects(made.graph):
             made = self._traced(args, flat, in_order=True)
         self.fixed = _is_fixed(made.function_def, len(flat))
         if self._file is not None:
@@ -141,6 +145,20 @@ class Graph:
                 here.add_function_def(function)
         name, outputs = main.signature.name.encode(), len(main.signature.output_arg)
         return lambda leaves: here.call_function(name, [*leaves, *closed], outputs)
+
+
+def _has_effects(graph: Any) -> bool:
+    """Whether operations have side effects other than on variables that are arguments."""
+    arguments = {id(tensor) for tensor in graph.inputs}
+    return any(
+        op._is_stateful and not (op.inputs and id(op.inputs[0]) in arguments) for op in graph.get_operations()
+    )
+
+
+def flat_tensors(nest: Nest) -> list[tf.Tensor]:
+    # To ask first takes a fiftieth of converting what is a tensor already.
+    leaves = tf.nest.flatten(nest)
+    return [leaf if isinstance(leaf, tf.Tensor) else tf.convert_to_tensor(leaf) for leaf in leaves]
 
 
 def _by_name(made: Any) -> Callable[[list[tf.Tensor]], Any]:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from harness import lift, nodes
 from harness.lanes_last import Lifting
-from harness.segments import Carry, Moving
+from harness.segments import Moving
 from harness.types import Lanes, Program
 
 Nest = Any
@@ -161,13 +161,14 @@ class LaneMaths:
             return lift.map_lanes(fn, args)
         return lift.map_groups(fn, args, batches, self.lanes.groups, self.lanes.width)
 
-    def batches(self, carry: Carry, inputs: Inputs) -> Nest:
+    def batches(self, live: tf.Tensor, step: tf.Tensor, inputs: Inputs) -> Nest:
         """The batches of this step, gathered once per seed: leaves are [groups, ...]."""
-        return self._batches_at(self.steps_of_groups(carry), inputs)
+        return self._batches_at(self.steps_of_groups(live, step), inputs)
 
-    def steps_of_groups(self, carry: Carry) -> tf.Tensor:
-        """Where the running lanes of each group stand, [groups] int32."""
-        step = tf.where(carry.live, carry.step, 0)
+    def steps_of_groups(self, live: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """Where the lanes of each group stand that are live, [groups] int32, from a bool and a step of each
+        lane."""
+        step = tf.where(live, step, 0)
         return tf.reduce_max(tf.reshape(step, [self.lanes.groups, self.lanes.width]), 1)
 
     def _batches_at(self, steps: tf.Tensor, inputs: Inputs) -> Nest:

@@ -2,7 +2,8 @@
 
 A step s observes the loss at x_s, then makes update s + 1. Per step the device keeps as little as it can:
 parameters, state, which lanes are still going, and a row of values in a trace. All else (first hits of every
-target, best value, divergence, steps) is read from the trace once a segment (`harness.segments`). A point is
+target, best value, divergence, steps) another program reads from the trace after the call
+(`harness.bookkeeping`): it is the same for all optimizers, and half of what there was to compile. A point is
 recorded at the start of a segment, and the host sees nothing but those points. A lane that is done is frozen
 at once.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,18 +20,20 @@ import numpy as np
 import tensorflow as tf
 
 from harness import lift, nodes, products, segments
+from harness.bookkeeping import Bookkeeper, Form, Found, Ran, after
 from harness.graphs import Graph, Place
 from harness.lanemaths import Inputs, LaneMaths
 from harness.packing import Packing
 from harness.runtime import xla_has_started
 from harness.seating import Seating
-from harness.segments import Carry, Moving
+from harness.segments import Carry, Moving, Stand
 from harness.tiling import RecordPlan
 from harness.types import Lanes, Program
 
 Nest = Any
 
 MAX_STRIDES_PER_CALL = 64
+MAX_STEPS_PER_CALL = 1000  # rows of the trace, of 4 or 8 bytes a lane
 
 
 class LiftError(Exception):
@@ -57,6 +61,7 @@ class LaneProgram:
         jit: compile with XLA. Off only where XLA cannot compile the maths.
         loop: makes what advances this program where it does not do so by itself (a split batch).
         place: where its graphs are kept for the next process.
+        books: of a form; programs share what keeps them.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class LaneProgram:
         jit: bool = True,
         loop: Callable[[LaneProgram], Any] | None = None,
         place: Place | None = None,
+        books: Callable[[Form], Bookkeeper] = Bookkeeper,
     ):
         self.program, self.workload, self.jit = program, workload, jit
         self.lanes: Lanes = program.lanes
@@ -78,6 +84,7 @@ class LaneProgram:
         # Runs that start together and end at their budget stand at one step: it is a scalar then, and what
         # an optimizer makes of it (bias corrections, schedules) is made once for all lanes.
         self.lockstep = program.stop == "budget"
+        self.ends_at_target = segments.ends_at_target(program, workload)
         self.tail_start = program.budget - max(1, program.budget // 10)
         leaves = tf.nest.flatten(self.start)
         self.coordinates = 2 if len(leaves) == 1 and tuple(leaves[0].shape) == (2,) else 0
@@ -93,10 +100,12 @@ class LaneProgram:
         kinds = {"stability": program.stability, "lockstep": self.lockstep}
         self.seating = Seating(maths, graph=graph, **kinds)
         carry = self.empty()
-        # Of points, all that a call gives is packed: see `_advance_at_once`.
-        self.packing = Packing(self._call_gives(carry), self.lanes.count) if self.trailing and jit else None
+        self.books = books(Form(self.lanes.count, self.rows, self.real, jit))
+        gives = self._gives(carry)
+        # Of points, all that a call gives beside its trace is packed: see `_advance_at_once`.
+        self.packing = Packing(gives, self.lanes.count) if self.trailing and jit else None
         if self.packing is None:
-            self._advance = graph(self._advance_lanes, (carry, 0, 0, 0, 0))
+            self._advance = graph(self._advance_lanes, gives)
         else:
             self._advance = graph(self._advance_at_once, [0] * len(self.packing.dtypes))
         self._view = graph(self._view_lanes, self.start)
@@ -119,31 +128,28 @@ class LaneProgram:
         observe: Callable[[Moving, tf.Tensor, Inputs], tuple[tf.Tensor, tf.Tensor, Nest]],
         moving: Moving,
         trace: tf.TensorArray,
-        i: tf.Tensor,
-        step: Any,
-        groups: tf.Tensor,
+        at: Stand,
         inputs: Inputs,
     ) -> tuple[Moving, tf.TensorArray, tf.Tensor, Nest]:
         """One step of every lane.
 
         Args:
             observe: `LaneMaths.observe`, or what does the same.
-            i: the trace's row for it.
-            step: updates done, a scalar or [lanes].
-            groups: the same for each group, [groups].
+            at: the step.
 
         Returns:
             What moves; the trace, with the value of the lanes that were going and are fine, else infinity;
             the loss and the gradients.
         """
-        loss, value, gradients = observe(moving, groups, inputs)
+        step = at.step  # updates done
+        loss, value, gradients = observe(moving, at.groups, inputs)
         fine = moving.going & (loss > -np.inf) & (loss < np.inf) & (value <= inputs.limit)
-        trace = trace.write(i, tf.where(fine, value, tf.constant(np.inf, self.real)))
+        trace = trace.write(at.row, tf.where(fine, value, tf.constant(np.inf, self.real)))
         # Read back, so that XLA has it in memory: it would compute the loss again for all that is masked by
         # it, and could then keep nothing in place (measured: a third of the time on Rosenbrock).
-        row = trace.read(i)
+        row = trace.read(at.row)
         going = (row < np.inf) & (step < self.program.budget)
-        if segments.ends_at_target(self.program, self.workload):
+        if self.ends_at_target:
             going = going & (row > inputs.targets[-1])
         # Kept here and not read from the trace: a reduction over a conjunction is not vectorised, seven times
         # as slow as all others.
@@ -163,35 +169,26 @@ class LaneProgram:
         return after, trace, loss, gradients
 
     def _segment(
-        self, carry: Carry, trace: Any, count: tf.Tensor, inputs: Inputs, at: tf.Tensor
-    ) -> tuple[Carry, Any, Nest]:
-        """`count` steps of every lane that may go, at most a span.
+        self, moving: Moving, trace: Any, begun: Nest, stand: Stand, count: tf.Tensor, inputs: Inputs
+    ) -> tuple[Moving, Any, Nest, Nest]:
+        """`count` steps of every lane that is going.
 
         Args:
-            at: where all of them stand, in lockstep.
+            trace: a TensorArray, written to from the row on where the lanes stand.
+            begun: loss and squared gradient norm of runs where they began, [lanes] each.
 
         Returns:
-            The carry, the trace (a TensorArray of a span of rows, used again), and what is recorded of the
-            first step: [quantities, lanes].
+            What moves, the trace, `begun` with that of runs that begin here, and what is recorded of the
+            first step where points are kept: loss, squared norms of its gradient and of its update.
         """
-        begin, acting = carry.step, carry.live & inputs.go
-        first = acting & (begin == 0) & (count > 0)
-        # A reduction over lanes is four loops to compile: in lockstep one number says what they would.
-        if self.lockstep:
-            base, groups = at, tf.fill([self.lanes.groups], at)
-            beginning = (at == 0) & (count > 0)
-        else:
-            base, groups = begin, self.maths.steps_of_groups(carry)
-            beginning = tf.reduce_any(first)
-        # A point is looked at once more before its loop, which costs less than to ask at every step of it.
-        ahead = not (self.network or inputs.given)
-        observe = self._traced_once() if ahead else self.maths.observe
-        nan = tf.fill([self.lanes.count], tf.constant(np.nan, self.real))
+        curves, before = self.program.curves, moving.params
+        nan, _ = self.unseen()
+        observe = self._traced_once() if self.ahead and curves else self.maths.observe
 
         # Squares in the loop: where both branches are computed, a root would be taken at every step.
         def square_of_move(_: tf.Tensor, using: Nest) -> tf.Tensor:
             params, going = using
-            change = lift.subtract(params, carry.params)
+            change = lift.subtract(params, before)
             square = products.dot(change, change, self.trailing, self.real)
             return tf.where(going, square, nan)  # a run that ended here made no update
 
@@ -199,79 +196,142 @@ class LaneProgram:
             loss, gradients = using
             return loss, products.dot(gradients, gradients, self.trailing, self.real)
 
-        def step(i: Any, moving: Moving, trace: Any, loss: Any, slope: Any, move: Any) -> Any:
-            if self.program.curves:
+        def step(i: Any, moving: Moving, trace: Any, look: Nest, move: Any) -> Any:
+            if curves:
                 move = segments.when(i == 1, square_of_move, move, (moving.params, moving.going), lanes=self)
-            out = self._advance_step(observe, moving, trace, i, base + i, groups + i, inputs)
-            moving, trace, now, gradients = out
-
-            if not ahead:
-                at_start = (i == 0) if self.program.curves else (i == 0) & beginning
-                loss, slope = segments.when(at_start, seen, (loss, slope), (now, gradients), lanes=self)
+            at = stand.after(i)
+            moving, trace, now, gradients = self._advance_step(observe, moving, trace, at, inputs)
+            if not self.ahead:
+                at_start = (i == 0) if curves else (at.row == 0) & stand.beginning
+                look = segments.when(at_start, seen, look, (now, gradients), lanes=self)
             i = i if self.trailing and not self.maths.lifting.foreign else lift.in_kernels(i)
-            return i + 1, moving, trace, loss, slope, move
+            return i + 1, moving, trace, look, move
 
-        stability = segments.stability_of(carry)
-        moving = Moving(carry.params, carry.state, acting, carry.last_miss, stability)
-        if ahead:
-            loss, slope = self._look_ahead(observe, moving, groups, inputs, beginning, nan)
-        else:
-            loss = slope = nan
-        state = (tf.constant(0), moving, trace, loss, slope, nan)
-        _, moving, trace, loss, slope, move = tf.while_loop(lambda i, *_: i < count, step, state)
-        if self.program.curves:
-            move = segments.when(count == 1, square_of_move, move, (moving.params, moving.going), lanes=self)
+        # What is not looked at step by step is not carried from step to step.
+        look = () if self.ahead else begun
+        begin = (tf.constant(0), moving, trace, look, nan if curves else ())
+        if self.ahead and curves:
+            begun = self._look(observe, moving, stand, inputs)
+        _, moving, trace, look, move = tf.while_loop(lambda i, *_: i < count, step, begin)
+        begun = begun if self.ahead else look
+        if not curves:
+            return moving, trace, begun, ()
+        move = segments.when(count == 1, square_of_move, move, (moving.params, moving.going), lanes=self)
         # One root of both: each costs 4 ms to compile, as some of TensorFlow's operations do.
-        slope, move = tf.unstack(tf.sqrt(tf.stack([slope, move])))
-        points = [loss, slope, move]
+        slope, move = tf.unstack(tf.sqrt(tf.stack([begun[1], move])))
+        points = [begun[0], slope, move]
         if self.coordinates:
-            points += [tf.cast(c, self.real) for c in tf.unstack(tf.nest.flatten(carry.params)[0])]
-        after = segments.absorb(carry, moving, acting, trace.stack(), count, inputs.targets, self)
-        after = after._replace(
-            initial_loss=tf.where(first, loss, carry.initial_loss),
-            initial_gradient=tf.where(first, slope, carry.initial_gradient),
-        )
-        return after, trace, tf.stack(points)
+            points += [tf.cast(c, self.real) for c in tf.unstack(tf.nest.flatten(before)[0])]
+        return moving, trace, begun, tf.stack(points)
 
-    def _look_ahead(
+    def _look(
         self,
         observe: Callable[[Moving, tf.Tensor, Inputs], tuple[tf.Tensor, tf.Tensor, Nest]],
         moving: Moving,
-        groups: tf.Tensor,
+        stand: Stand,
         inputs: Inputs,
-        beginning: tf.Tensor,
-        nan: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Loss and squared gradient norm where the lanes stand: where nothing is recorded, at a run's
-        beginning only."""
+        """Loss and squared gradient norm where the lanes stand."""
+        loss, _, gradients = observe(moving, stand.groups, inputs)
+        return loss, products.dot(gradients, gradients, self.trailing, self.real)
 
-        def seen(_: Nest, using: Nest) -> Nest:
-            loss, _, gradients = observe(using, groups, inputs)
-            return loss, products.dot(gradients, gradients, self.trailing, self.real)
+    def _look_where_runs_begin(self, moving: Moving, stand: Stand, inputs: Inputs) -> Nest:
+        """The same if any run begins here, else what means nothing."""
 
-        if self.program.curves:
-            return seen((), moving)
-        return segments.loop_once(beginning, seen, (nan, nan), moving, jit=self.jit)
+        def seen(_: Nest, moving: Moving) -> Nest:
+            return self._look(self.maths.observe, moving, stand, inputs)
 
-    def _advance_lanes(self, carry: Carry, inputs: Inputs, spans: Any, steps: Any, enough: Any) -> Any:
+        if self.program.curves or not self.ahead:
+            return self.unseen()
+        return segments.loop_once(stand.beginning, seen, self.unseen(), moving, jit=self.jit)
+
+    def unseen(self) -> tuple[tf.Tensor, tf.Tensor]:
+        nan = tf.fill([self.lanes.count], tf.constant(np.nan, self.real))
+        return nan, nan
+
+    def _advance_lanes(
+        self,
+        handle: tf.Tensor,
+        moving: Moving,
+        step: tf.Tensor,
+        inputs: Inputs,
+        spans: Any,
+        steps: Any,
+        enough: Any,
+    ) -> Ran:
         """`spans` × `steps` steps of every lane that may go (scalars int32, traced like the next).
 
-        Where runs begin, the first span is cut at the early steps that are recorded. Where runs end at their
-        targets, it is over at the first recorded step at which no more than `enough` lanes are left.
+        Where points are kept and runs begin, the first span is cut at the early steps that are recorded.
+        Where runs end at their targets, the call is over at the first recorded step at which no more than
+        `enough` lanes are left.
+
+        Args:
+            handle: of the trace that is written.
+            moving: where the lanes stand; those are `going` that are live.
+            step: updates done, [lanes].
 
         Returns:
-            The carry; `points` [strides per call + 2, quantities, lanes], whose last row means nothing;
-            `early` [early steps, quantities, lanes] of the call's first span; `displacement` and `spread`
-            [lanes].
+            All but the trace.
         """
         self.traces += 1
+        trace = self.books.trace
+        values, ran = self._on_trace(trace.read(handle), moving, step, inputs, spans, steps, enough)
+        return _after(trace.write(handle, values), ran)
+
+    def _on_trace(
+        self,
+        values: tf.Tensor,
+        moving: Moving,
+        step: tf.Tensor,
+        inputs: Inputs,
+        spans: Any,
+        steps: Any,
+        enough: Any,
+    ) -> tuple[tf.Tensor, Ran]:
+        trace = tf.TensorArray(self.real, self.rows, element_shape=[self.lanes.count], clear_after_read=False)
+        trace = trace.unstack(values)
+        stand, total = self._stand(moving, step, inputs, spans * steps)
+        moving = moving._replace(going=moving.going & inputs.go)
+        begun = self._look_where_runs_begin(moving, stand, inputs)
+        if self.lockstep and not self.program.curves:
+            moving, trace, begun, _ = self._segment(moving, trace, begun, stand, total, inputs)
+            points: Nest = ()
+            early: Nest = ()
+        else:
+            cut = spans, steps, enough, total
+            out = self._segment_by_segment(moving, trace, begun, stand, inputs, *cut)
+            total, moving, trace, begun, points, early = out
+        loss, slope = begun
+        if self.program.curves:  # what is recorded of the call's first step
+            loss, slope = points[0][0], points[0][1]
+        else:
+            slope = tf.sqrt(slope)
+        count = tf.fill([self.lanes.count], total)
+        return trace.stack(), Ran(moving, (), count, loss, slope, points, early)
+
+    def _segment_by_segment(
+        self,
+        moving: Moving,
+        trace: Any,
+        begun: Nest,
+        stand: Stand,
+        inputs: Inputs,
+        spans: Any,
+        steps: Any,
+        enough: Any,
+        total: Any,
+    ) -> Any:
+        """The steps of a call in segments, each followed by a look at who is left.
+
+        Returns:
+            How many steps were made, what moves, the trace, `begun`, the points and the early ones.
+        """
         # A row for the start of each stride, one for the end of the last, and one for all the rest.
         rounds, nowhere = self.plan.rounds, self.strides_per_call + 1
         early = self.plan.early
         cuts = tf.constant([0, *early, self.plan.span], tf.int32)
         pieces = len(early)  # the first span has one more
-        start = self._stand(carry, inputs.go)
-        fresh = start == 0 if self.lockstep else tf.reduce_any(carry.live & inputs.go & (carry.step == 0))
+        last = tf.where(spans > 0, spans + pieces, 0)
 
         def extent(j: Any, fresh: tf.Tensor) -> tuple[Any, Any]:
             """Steps of segment j, and where its first one is recorded."""
@@ -284,68 +344,85 @@ class LaneProgram:
             slot = tf.where((j > 0) & (j <= pieces) & (count > 0), nowhere + j, slot)
             return count, tf.where(j == 0, 0, slot)
 
-        def outer(j: Any, at: Any, go: Any, fresh: Any, carry: Carry, trace: Any, points: Any) -> Any:
+        def outer(j: Any, row: Any, fresh: Any, moving: Moving, trace: Any, begun: Any, points: Any) -> Any:
             count, slot = extent(j, fresh)
-            if self.lockstep:  # at the budget, one observation
-                count = tf.minimum(count, self.program.budget - at + 1)
-            carry, trace, point = self._segment(carry, trace, count, inputs._replace(go=go), at)
+            count = tf.minimum(count, total - row)
+            out = self._segment(moving, trace, begun, stand.after(row), count, inputs)
+            moving, trace, begun, point = out
+            points = points.write(slot, point) if self.program.curves else ()
             # Changed by the loop, as far as XLA can see: what a loop keeps it may take for a constant, and
             # would compile anew for each value of it.
-            return j + 1, at + count, go & (j >= 0), fresh & (j >= 0), carry, trace, points.write(slot, point)
+            return j + 1, row + count, fresh & (j >= 0), moving, trace, begun, points
 
-        def array(size: int, row: list[int]) -> tf.TensorArray:
-            out = tf.TensorArray(self.real, size, element_shape=row, clear_after_read=False)
-            return out.unstack(tf.zeros([size, *row], self.real))
-
-        def unfinished(j: Any, at: Any, go: Any, fresh: Any, carry: Carry, *_: Any) -> tf.Tensor:
-            live = carry.live & go
-            more = (j < last) & tf.reduce_any(live)
+        def unfinished(j: Any, row: Any, fresh: Any, moving: Moving, *_: Any) -> tf.Tensor:
+            more = (j < last) & tf.reduce_any(moving.going)
             if self.lockstep:
                 return more
             span = j - pieces
             on_point = (span > 0) & (span % rounds == 0)
-            return more & (~on_point | (tf.reduce_sum(tf.cast(live, tf.int32)) > enough))
+            return more & (~on_point | (tf.reduce_sum(tf.cast(moving.going, tf.int32)) > enough))
 
-        points = array(nowhere + 1 + len(self.plan.early), [3 + self.coordinates, self.lanes.count])
-        trace = array(self.plan.span, [self.lanes.count])
-        last = tf.where(spans > 0, spans + pieces, 0)
-        begin = (tf.constant(0), start, inputs.go, fresh, carry, trace, points)
-        *_, carry, _, points = tf.while_loop(unfinished, outer, begin)
+        points: Any = ()
+        if self.program.curves:
+            points = self.array(nowhere + 1 + pieces, [3 + self.coordinates, self.lanes.count])
+        begin = (tf.constant(0), tf.constant(0), stand.beginning, moving, trace, begun, points)
+        _, row, _, moving, trace, begun, points = tf.while_loop(unfinished, outer, begin)
+        if not self.program.curves:
+            return row, moving, trace, begun, (), ()
         recorded = points.stack()
-        return carry, recorded[: nowhere + 1], recorded[nowhere + 1 :], *self.distances(carry, inputs)
+        return row, moving, trace, begun, recorded[: nowhere + 1], recorded[nowhere + 1 :]
 
-    def _stand(self, carry: Carry, go: tf.Tensor) -> tf.Tensor:
-        """The step of all lanes that may go, in lockstep; else 0, which nobody reads."""
-        if not self.lockstep:
-            return tf.constant(0)
-        return tf.reduce_max(tf.where(carry.live & go, carry.step, 0))
-
-    def _call_gives(self, carry: Carry) -> Nest:
-        """Specifications of what `_advance_lanes` returns."""
-        quantities, lanes = 3 + self.coordinates, self.lanes.count
-        points = tf.TensorSpec([self.strides_per_call + 2, quantities, lanes], self.real)
-        early = tf.TensorSpec([len(self.plan.early), quantities, lanes], self.real)
-        return carry, points, early, tf.TensorSpec([lanes], self.real), tf.TensorSpec([lanes], self.real)
-
-    def _advance_at_once(self, carry: Carry, inputs: Inputs, spans: Any, steps: Any, enough: Any) -> Any:
-        """`_advance_lanes` for a program that is one function of XLA's; what it gives is packed.
+    def _advance_at_once(self, handle: tf.Tensor, *given: Nest) -> Any:
+        """`_advance_lanes` for a program that is one function of XLA's; what it gives beside the trace is
+        packed.
 
         XLA copies every array that a loop changes before the loop, as operations of their own, and hands half
         of those that can begin to other threads, which may be at work on another tile for milliseconds. The
-        only arrays that this loop of one round changes are the packed ones.
+        only arrays that this loop of one round changes are the trace and the packed ones.
         """
         packing = self.packing
         assert packing is not None
+        self.traces += 1
 
-        def once(k: Any, *_: Any) -> Any:
+        def once(k: Any, values: tf.Tensor, *_: Any) -> Any:
             # Made to depend on the round, or XLA would compute parts of it before the loop.
-            k, given = lift.materialize((k, (carry, inputs, spans, steps, enough)))
-            return k + 1, *packing.pack(self._advance_lanes(*given))
+            k, known = lift.materialize((k, given))
+            values, ran = self._on_trace(values, *known)
+            return k + 1, values, *packing.pack(ran)
 
         # One, which XLA must not know: it takes loops of one round apart.
-        rounds = 1 + tf.minimum(spans, 0)
-        _, *packed = nodes.loop(lambda k, *_: k < rounds, once, (nodes.constant(0), *packing.empty()))
-        return packed
+        rounds = 1 + tf.minimum(given[-1], 0)
+        trace = self.books.trace
+        begin = (nodes.constant(0), trace.read(handle), *packing.empty())
+        _, values, *packed = nodes.loop(lambda k, *_: k < rounds, once, begin)
+        return _after(trace.write(handle, values), packed)
+
+    def array(self, size: int, row: list[int]) -> tf.TensorArray:
+        out = tf.TensorArray(self.real, size, element_shape=row, clear_after_read=False)
+        return out.unstack(tf.zeros([size, *row], self.real))
+
+    def _stand(
+        self, moving: Moving, step: tf.Tensor, inputs: Inputs, asked: tf.Tensor
+    ) -> tuple[Stand, tf.Tensor]:
+        """Where a call begins, and how many steps it makes of those that are asked for."""
+        going = moving.going & inputs.go
+        if not self.lockstep:
+            beginning = tf.reduce_any(going & (step == 0)) & (asked > 0)
+            groups = self.maths.steps_of_groups(moving.going, step)
+            return Stand(tf.constant(0), step, groups, beginning), asked
+        # A reduction over lanes is four loops to compile: in lockstep one number says what they would.
+        at = tf.reduce_max(tf.where(going, step, 0))
+        asked = tf.minimum(asked, self.program.budget - at + 1)  # at the budget, one observation
+        return Stand(tf.constant(0), at, tf.fill([self.lanes.groups], at), (at == 0) & (asked > 0)), asked
+
+    def _gives(self, carry: Carry) -> Ran:
+        """Specifications of what `_advance_lanes` returns."""
+        quantities, lanes = 3 + self.coordinates, self.lanes.count
+        one, points, early = tf.TensorSpec([lanes], self.real), (), ()
+        if self.program.curves:
+            points = tf.TensorSpec([self.strides_per_call + 2, quantities, lanes], self.real)
+            early = tf.TensorSpec([len(self.plan.early), quantities, lanes], self.real)
+        return Ran(segments.moving(carry), (), carry.step, one, one, points, early)
 
     @property
     def monitored(self) -> bool:
@@ -358,18 +435,30 @@ class LaneProgram:
         return self.lockstep and not self.monitored and self.loop is None
 
     @property
-    def strides_per_call(self) -> int:
-        """Learning workloads come back to the host at every recorded point, to be evaluated."""
-        return 1 if self.monitored else min(self.plan.strides, MAX_STRIDES_PER_CALL)
+    def ahead(self) -> bool:
+        """Whether a point is looked at once more before its loop, which costs a small one less than to ask at
+        every step of the loop."""
+        return not self.network and self.program.split == "lanes"
 
-    def distances(self, carry: Carry, inputs: Inputs) -> tuple[tf.Tensor, tf.Tensor]:
-        """How far from its start a lane is, and the spread of its parameters over the last tenth: the
-        square root of the variance over steps, averaged over coordinates."""
-        gap = lift.subtract(carry.params, lift.store(inputs.begin, self.trailing))
-        square = products.dot(gap, gap, self.trailing, self.real)
-        count = tf.cast(tf.maximum(carry.tail_count, 1) * self.maths.size, self.real)
-        displacement, spread = tf.unstack(tf.sqrt(tf.stack([square, carry.tail_square / count])))
-        return displacement, spread
+    @property
+    def spans_per_call(self) -> int:
+        """The most that a call may be asked for; whole strides, unless one is longer than a call. Learning
+        workloads come back to the host at every recorded point, to be evaluated."""
+        rounds = self.plan.rounds
+        most = max(1, MAX_STEPS_PER_CALL // self.plan.span)
+        if most < rounds:
+            return most
+        strides = 1 if self.monitored else min(self.plan.strides, most // rounds, MAX_STRIDES_PER_CALL)
+        return strides * rounds
+
+    @property
+    def strides_per_call(self) -> int:
+        return max(1, self.spans_per_call // self.plan.rounds)
+
+    @property
+    def rows(self) -> int:
+        """Of a call's trace: its steps, and where all of a run is one call, what is seen at its end."""
+        return self.spans_per_call * self.plan.span + 1
 
     def _view_lanes(self, carry: Carry, inputs: Inputs) -> Nest:
         def seen(traced: Any, params: Nest, state: Nest) -> Nest:
@@ -397,43 +486,91 @@ class LaneProgram:
         all others are idle."""
         return self.seating.seat(carry, inputs, fresh)
 
-    def advance(self, carry: Carry, inputs: Inputs, spans: int, steps: int, enough: int = 0) -> Any:
-        """One call of the compiled program; see `_advance_lanes`."""
-        if self.loop is not None:
-            return self.loop.advance(carry, inputs, spans, steps)
-        out = self._advance(carry, inputs, tf.constant(spans), tf.constant(steps), tf.constant(enough))
-        return out if self.packing is None else self.packing.unpack([np.asarray(each) for each in out])
+    def advance(
+        self, carry: Carry, inputs: Inputs, spans: int, steps: int, enough: int = 0
+    ) -> tuple[Ran, Found]:
+        """One call of the compiled program, and what is found in its trace.
 
-    def step_given(self, carry: Carry, inputs: Inputs) -> tuple[Carry, tf.Tensor]:
+        Args:
+            spans, steps, enough: see `_advance_lanes`.
+        """
+        ran = self._run(carry, inputs, spans, steps, enough)
+        return ran, self.books.look(carry, ran, inputs.targets)
+
+    def booked(self, carry: Carry, inputs: Inputs, ran: Ran, found: Found) -> Carry:
+        """The carry after a call, by the host."""
+        budget, go = self.program.budget, np.asarray(inputs.go)
+        return after(carry, ran, found, go, inputs.targets, budget, at_target=self.ends_at_target)
+
+    def _run(self, carry: Carry, inputs: Inputs, spans: int, steps: int, enough: int) -> Ran:
+        handle = self.books.handle
+        if self.loop is not None:
+            ran = self.loop.advance(carry, inputs, spans, steps)
+            self.books.trace.write(handle, ran.trace)
+            return ran._replace(trace=handle)
+        out = self._advance(*self._asks(handle, carry, inputs, spans, steps, enough))
+        if self.packing is not None:
+            out = self.packing.unpack([np.asarray(each) for each in out])
+        return out._replace(trace=handle)
+
+    def _asks(
+        self, handle: tf.Tensor, carry: Carry, inputs: Inputs, spans: int, steps: int, enough: int
+    ) -> Any:
+        size = np.int32(spans), np.int32(steps), np.int32(enough)
+        return handle, segments.moving(carry), carry.step, inputs._replace(begin=()), *size
+
+    def step_given(self, moving: Moving, step: tf.Tensor, inputs: Inputs) -> tuple[Moving, Nest, Nest, Nest]:
         """One step of every lane from the loss and gradients in `inputs.given`, for a compiled function of
         the caller's.
 
-        Returns:
-            The carry, and what is recordable of the step, [quantities, lanes].
-        """
-        rows, lanes, quantities = self.plan.span, self.lanes.count, 3 + self.coordinates
-        trace = tf.TensorArray(self.real, rows, element_shape=[lanes], clear_after_read=False)
-        trace = trace.unstack(tf.zeros([rows, lanes], self.real))
+        Args:
+            moving: those lanes are `going` that take part.
+            step: updates done, [lanes].
 
-        def once(k: tf.Tensor, go: tf.Tensor, carry: Carry, trace: Any, _: tf.Tensor) -> Any:
-            here = self._stand(carry, go)
-            carry, trace, record = self._segment(carry, trace, tf.constant(1), inputs._replace(go=go), here)
-            return k + 1, go & (k < 1), carry, trace, record
+        Returns:
+            What moves; the trace's row; loss and squared gradient norm of runs that begin; and what is
+            recorded of the step, [quantities, lanes], () where no points are kept.
+        """
+
+        def once(k: tf.Tensor, moving: Moving, step: tf.Tensor, *_: Nest) -> Any:
+            stand, count = self._stand(moving, step, inputs, tf.constant(1))
+            trace = self.array(1, [self.lanes.count])
+            moving, trace, begun, record = self._segment(moving, trace, self.unseen(), stand, count, inputs)
+            return k + 1, moving, step + k, trace.read(0), begun, record
 
         # A loop of one round, which changes where the lanes stand and who goes: outside of one, or where a
         # loop keeps them, XLA takes them for constants, and would compile anew for each of their values.
-        begin = (tf.constant(0), inputs.go, carry, trace, tf.zeros([quantities, lanes], self.real))
-        _, _, carry, _, record = tf.while_loop(lambda k, *_: k < 1, once, begin)
-        return carry, record
+        record: Any = ()
+        if self.program.curves:
+            record = tf.zeros([3 + self.coordinates, self.lanes.count], self.real)
+        none = self.unseen()
+        begin = (tf.constant(0), moving, step, none[0], none, record)
+        _, moving, _, row, begun, record = tf.while_loop(lambda k, *_: k < 1, once, begin)
+        return moving, row, begun, record
 
-    def compile(self, inputs: Inputs) -> None:
-        """Traces and compiles; no lane moves, since all are idle.
+    def compile(self, inputs: Inputs, run: Callable[[Callable[[], None]], Any] = lambda fn: fn()) -> None:
+        """Traces and compiles; no lane moves, since all are idle. The books' program, where it is new, is
+        compiled by another thread, while XLA has this one.
+
+        Args:
+            run: calls a function where this program runs, in any thread.
 
         Raises:
             LiftError: an operation has no vectorised form.
         """
         begin = time.perf_counter()
-        with lifting():
-            self.advance(self.empty(), inputs, 1, 1)
+        carry = self.empty()
+        with ThreadPoolExecutor(1) as beside, lifting():
+            if self.loop is None:
+                self._advance.prepare(*self._asks(self.books.handle, carry, inputs, 1, 1, 0))
+            books = beside.submit(run, self.books.compile)
+            self._run(carry, inputs, 1, 1, 0)
+            books.result()
         xla_has_started()
         self.compile_seconds = time.perf_counter() - begin
+
+
+def _after(done: Any, nest: Nest) -> Nest:
+    """The same, once an operation of the graph that is being traced is done."""
+    with tf.control_dependencies([done]):
+        return tf.nest.map_structure(tf.identity, nest)

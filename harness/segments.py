@@ -1,7 +1,7 @@
-"""What is kept of every lane, and how a segment's trace of values is read into it.
+"""What is kept of every lane, and what is summed of it along the way.
 
-A segment is at most a span of steps. Its trace holds a row per step: the value of lanes that went on and
-were fine, infinity for all others.
+A segment is at most a span of steps. A call's trace holds a row per step: the value of lanes that went on and
+were fine, infinity for all others (`harness.bookkeeping`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from harness import lift, nodes, products
@@ -54,6 +53,19 @@ class Moving(NamedTuple):
     stability: Nest  # `Stability`, or () where it is not kept
 
 
+class Stand(NamedTuple):
+    """Where the lanes stand when a segment begins."""
+
+    row: tf.Tensor  # of the call's trace
+    step: tf.Tensor  # a scalar in lockstep, else [lanes]
+    groups: tf.Tensor  # the same for each group, [groups]
+    beginning: tf.Tensor  # a bool, whether any run begins here
+
+    def after(self, steps: tf.Tensor) -> Stand:
+        """The same, so many steps later; `beginning` stays as it is."""
+        return Stand(self.row + steps, self.step + steps, self.groups + steps, self.beginning)
+
+
 class Stability(NamedTuple):
     """The part of the carry behind parameter stability."""
 
@@ -63,6 +75,11 @@ class Stability(NamedTuple):
     tail_mean: Nest
     tail_count: tf.Tensor
     tail_square: tf.Tensor
+
+
+def moving(carry: Carry) -> Moving:
+    """What moves of a carry; those lanes are going that are live."""
+    return Moving(carry.params, carry.state, carry.live, carry.last_miss, stability_of(carry))
 
 
 def stability_of(carry: Carry) -> Nest:
@@ -165,102 +182,3 @@ def _per_lane(values: tf.Tensor, like: tf.Tensor, trailing: bool) -> tf.Tensor:
     rank = like.shape.rank or 0
     shaped = values if trailing else tf.reshape(values, [-1] + [1] * (rank - 1))
     return tf.cast(shaped, like.dtype)
-
-
-def absorb(
-    carry: Carry,
-    moving: Moving,
-    acting: tf.Tensor,
-    trace: tf.Tensor,
-    count: tf.Tensor,
-    targets: tf.Tensor,
-    lanes: Any,
-) -> Carry:
-    """The carry after a segment.
-
-    Args:
-        carry: before it.
-        moving: where its last step left the lanes.
-        acting: lanes that took part, bool [lanes].
-        trace: [span, lanes]; rows from `count` on mean nothing.
-        targets: [LADDER, lanes].
-        lanes: the `LaneProgram`.
-    """
-    ended = tf.logical_and(acting, tf.logical_not(moving.going))
-    low, at, seen, last_value = _look_down(trace, count)
-    final = tf.where(seen > 0, last_value, carry.final)
-    better = low < carry.best
-    done = ended & (seen > 0) & (carry.step + seen > lanes.program.budget)
-    if ends_at_target(lanes.program, lanes.workload):
-        done = done | (ended & (seen > 0) & (last_value <= targets[-1]))
-    kept = moving.stability._asdict() if lanes.program.stability else {}
-    return carry._replace(
-        params=moving.params,
-        state=moving.state,
-        step=carry.step + seen - tf.cast(done, tf.int32),
-        live=tf.where(acting, moving.going, carry.live),
-        diverged=carry.diverged | (ended & ~done),
-        final=final,
-        best=tf.where(better, low, carry.best),
-        best_step=tf.where(better, carry.step + at, carry.best_step),
-        hits=_first_hits(carry, trace, count, low, targets),
-        last_miss=moving.last_miss,
-        **kept,
-    )
-
-
-def _look_down(trace: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Of a segment's rows: the lowest value of each lane, its row, how many it has, and the last of them;
-    infinity, 0, 0 and 0 where it has none.
-
-    Row by row, so that it is whole vectors of lanes: XLA makes a reduction by column.
-    """
-
-    def look(j: tf.Tensor, low: tf.Tensor, at: tf.Tensor, seen: tf.Tensor, last: tf.Tensor) -> Nest:
-        row = trace[j]
-        fine = row < np.inf
-        at = tf.where(row < low, j, at)
-        return j + 1, tf.minimum(low, row), at, seen + tf.cast(fine, tf.int32), tf.where(fine, row, last)
-
-    real = tf.zeros_like(trace[0])
-    whole = tf.zeros_like(real, tf.int32)
-    begin = (nodes.constant(0), real + tf.constant(np.inf, real.dtype), whole, whole, real)
-    _, low, at, seen, last = nodes.loop(lambda j, *_: j < count, look, begin)
-    return low, at, seen, last
-
-
-def _first_hits(
-    carry: Carry, trace: tf.Tensor, count: tf.Tensor, low: tf.Tensor, targets: tf.Tensor
-) -> tf.Tensor:
-    """The carry's hits with those of a segment: in each round every lane looks for the target that comes next
-    for it, until none reaches another. Few lanes reach more than one or two of the twelve in a segment.
-
-    Args:
-        carry: before the segment.
-        trace: [span, lanes], of which `count` rows mean something; infinity where a lane has no value.
-        low: the lowest of them, [lanes].
-        targets: [LADDER, lanes], none above the one before it.
-    """
-    places = tf.range(LADDER)[:, None]
-
-    def upcoming(reached: tf.Tensor) -> tf.Tensor:
-        """The first target that is not reached yet; minus infinity where all are."""
-        return tf.reduce_max(tf.where(places == reached, targets, -np.inf), 0)
-
-    def more(i: tf.Tensor, reached: tf.Tensor, target: tf.Tensor, hits: tf.Tensor) -> tf.Tensor:
-        return (i < LADDER) & tf.reduce_any(low <= target)
-
-    def look(i: tf.Tensor, reached: tf.Tensor, target: tf.Tensor, hits: tf.Tensor) -> Nest:
-        hit = low <= target
-
-        def earlier(j: tf.Tensor, first: tf.Tensor) -> Nest:  # from the last row on
-            return j - 1, tf.where(trace[j] <= target, j, first)
-
-        begin = (count - 1, tf.zeros_like(reached))
-        _, first = nodes.loop(lambda j, _: j >= 0, earlier, begin)
-        hits = tf.where((places == reached) & hit, carry.step + first, hits)
-        reached = reached + tf.cast(hit, tf.int32)
-        return i + 1, reached, upcoming(reached), hits
-
-    reached = tf.reduce_sum(tf.cast(carry.hits >= 0, tf.int32), 0)
-    return nodes.loop(more, look, (nodes.constant(0), reached, upcoming(reached), carry.hits))[3]

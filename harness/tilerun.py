@@ -19,6 +19,7 @@ from harness.types import Cell
 
 tf = tensorflow()
 
+from harness.bookkeeping import distances  # noqa: E402
 from harness.lanemaths import Inputs  # noqa: E402
 from harness.segments import LADDER, Carry  # noqa: E402
 
@@ -210,18 +211,18 @@ class TileRun:
         enough = self._enough(go)
         with _away():
             begin = time.perf_counter()
-            out = self.call(self.compiled.advance, carry, inputs, spans, steps, enough)
-            points = np.asarray(out[1])  # waits for the device
+            ran, found = self.call(self.compiled.advance, carry, inputs, spans, steps, enough)
+            np.asarray(found.seen)  # waits for the device
             self.train_seconds += time.perf_counter() - begin
-        carry, early = out[0], np.asarray(out[2])
+        carry = self.compiled.booked(carry, inputs, ran, found)
         step = np.asarray(carry.step).astype(np.int64)
         live = np.asarray(carry.live)
         if self.record is not None:
-            self._record(go, live, step, points, early)
+            self._record(go, live, step, np.asarray(ran.points), np.asarray(ran.early))
         finished = go & ~live
         self.was_step, self.live = step, live & (self.seats.cell >= 0)
         if finished.any():
-            self._finish(carry, inputs, finished, np.asarray(out[3]), np.asarray(out[4]))
+            self._finish(carry, inputs, finished)
         return carry
 
     def _extent(self, left: np.ndarray) -> tuple[np.ndarray, int, int]:
@@ -229,19 +230,32 @@ class TileRun:
 
         Lanes at their budget need one observation; lanes nearer to it than a stride, the rest of a stride.
         """
-        span, stride = self.plan.span, self.plan.stride
+        span, stride, most = self.plan.span, self.plan.stride, self.compiled.spans_per_call
         at_end, near = self.live & (left == 0), self.live & (left < stride)
         if at_end.any():
             return at_end, 1, 1
         if near.any():
             rest = int(left[near].min())
             go = near & (left == rest)
-            return (go, rest // span, span) if rest >= span else (go, 1, rest)
+            return (go, min(rest // span, most), span) if rest >= span else (go, 1, rest)
+        # A stride longer than a call is finished by those who began it before anybody begins another.
+        within = self.was_step % stride
+        begun = self.live & (within > 0)
+        if begun.any():
+            furthest = int(within[begun].max())
+            return begun & (within == furthest), min((stride - furthest) // span, most), span
+        if most < self.plan.rounds:
+            return self.live.copy(), most, span
         least = int(left[self.live].min())
         strides = min(least // stride, self.compiled.strides_per_call)
         # Where all stand at one step, the call that brings them to their budget also observes them there.
         last = self.compiled.ends_by_itself and strides * stride == least
         return self.live.copy(), strides * self.plan.rounds + last, span
+
+    @property
+    def _on_grid(self) -> np.ndarray:
+        """Which lanes stand at a whole number of strides, or at their budget."""
+        return (self.was_step % self.plan.stride == 0) | (self.was_step == self.plan.budget)
 
     def _enough(self, go: np.ndarray) -> int:
         """With how many lanes still going a call is over: a quarter where others wait for their places.
@@ -255,7 +269,7 @@ class TileRun:
         """Keeps the points that a lane observed: up to its step, which is observed only where it ended."""
         assert self.record is not None
         seen = np.where(live, step - 1, step)
-        on_grid = (self.was_step % self.plan.stride == 0) | (self.was_step == self.plan.budget)
+        on_grid = self._on_grid
         for j in range(len(points) - 1):
             at = self.was_step + j * self.plan.stride
             lanes = np.flatnonzero(go & on_grid & (at <= seen))
@@ -266,9 +280,7 @@ class TileRun:
             lanes = np.flatnonzero(go & (self.was_step == 0) & (at <= seen))
             self.record.put(self.seats.cell[lanes], np.full(len(lanes), at), early[k][:, lanes])
 
-    def _finish(
-        self, carry: Carry, inputs: Inputs, lanes: np.ndarray, displacement: np.ndarray, spread: np.ndarray
-    ) -> None:
+    def _finish(self, carry: Carry, inputs: Inputs, lanes: np.ndarray) -> None:
         """Moves what the lanes came to into the ledger and frees them."""
         book, at = self.ledger, np.flatnonzero(lanes)
         cell = self.seats.cell[at]
@@ -279,8 +291,7 @@ class TileRun:
         book.initial_gradient[cell] = np.asarray(carry.initial_gradient)[at]
         book.path[cell] = np.asarray(carry.path)[at]
         book.turns[cell] = np.asarray(carry.turns)[at]
-        book.displacement[cell] = displacement[at]
-        book.tail_std[cell] = spread[at]
+        book.displacement[cell], book.tail_std[cell] = self._distances(carry, at, cell)
         if not self.by_metric:
             book.final[cell] = final
             book.best[cell] = np.asarray(carry.best)[at]
@@ -293,13 +304,28 @@ class TileRun:
         self._evaluate(carry, inputs, at, cell)
         self.seats.release(at)
 
+    def _distances(self, carry: Carry, at: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `bookkeeping.distances`."""
+        last = self.compiled.trailing
+
+        def of_lanes(leaf: Any) -> np.ndarray:
+            leaf = np.asarray(leaf)
+            return np.moveaxis(leaf[..., at], -1, 0) if last else leaf[at]
+
+        params = tf.nest.map_structure(of_lanes, carry.params)
+        starts = tf.nest.map_structure(lambda leaf: leaf[self.seed_row[cell]], self.starts)
+        tail = np.asarray(carry.tail_count)[at], np.asarray(carry.tail_square)[at]
+        return distances(params, starts, *tail)
+
     # -- metrics -----------------------------------------------------------------------------------
 
     def _monitor(self, carry: Carry, inputs: Inputs) -> Carry:
         """Evaluates the monitored metrics of all lanes that stand at a recorded point, finds hits of
         targets that are on one of them, and stops the lanes whose study ends there."""
+        at = np.flatnonzero(self.live & self._on_grid)
+        if not at.size:  # within a stride that is longer than a call
+            return carry
         values = self._look(self.warm.evaluator.monitor, carry, inputs)
-        at = np.flatnonzero(self.live)
         cell, step = self.seats.cell[at], self.was_step[at]
         if self.record is not None:
             for name in self.record.metrics:
@@ -328,11 +354,7 @@ class TileRun:
         mask = np.zeros_like(self.live)
         mask[lanes] = True
         carry = carry._replace(live=tf.constant(np.asarray(carry.live) & ~mask))
-        # Nothing is stepped: the call only gives the distances of where the lanes are.
-        with _away():
-            out = self.call(self.compiled.advance, carry, inputs, 0, 0)
-            displacement = np.asarray(out[3])
-        self._finish(carry, inputs, mask, displacement, np.asarray(out[4]))
+        self._finish(carry, inputs, mask)
         self.live &= ~mask
         return carry
 

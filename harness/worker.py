@@ -18,7 +18,9 @@ from harness.types import Cell, Component, Lanes, Outcome, Program, RunError, Ti
 
 tf = tensorflow()
 
+from harness import program as lanes_program  # noqa: E402
 from harness.batchsplit import BatchLoop  # noqa: E402
+from harness.bookkeeping import Bookkeeper, Form  # noqa: E402
 from harness.evaluation import Evaluator  # noqa: E402
 from harness.graphs import Place  # noqa: E402
 from harness.lanemaths import Inputs  # noqa: E402
@@ -109,6 +111,7 @@ class Programs:
         self.placement, self.compiling = placement, compiling
         self._warm: OrderedDict[str, Warm] = OrderedDict()
         self._evaluators: dict[str, Evaluator] = {}
+        self._books: dict[Form, Bookkeeper] = {}
         self._starts: dict[str, dict[int, tuple[Any, float]]] = {}  # by workload
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
@@ -173,14 +176,16 @@ class Programs:
                     program.stride,
                     program.curves,
                     program.shared,
+                    lanes_program.MAX_STEPS_PER_CALL,
                 ]
                 if loop is not None:  # its functions know their devices
                     names += [self.placement.name, self.placement.device]
                 key = digest(names)
                 place = self._place(key, attempt, jit)
-                compiled = LaneProgram(attempt, workload, build, jit=jit, loop=loop, place=place)
+                shared = {"loop": loop, "place": place, "books": self._bookkeeper}
+                compiled = LaneProgram(attempt, workload, build, jit=jit, **shared)
                 with stable_names(key):
-                    self.placement.run(compiled.compile, idle_inputs(compiled))
+                    self.placement.run(compiled.compile, idle_inputs(compiled), self.placement.run)
                 starts = self._starts.setdefault(repr(workload), {})
                 return Warm(compiled, self._evaluator(compiled, jit), note.format(reason), starts)
             except (LiftError, ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
@@ -197,6 +202,13 @@ class Programs:
             values = {f.name: getattr(program, f.name) for f in fields(program)}
             decides += [values | {"workload": "", "optimizer": program.optimizer.static()}]
         return Place.of(key, decides) if own else Place(key, None)
+
+    def _bookkeeper(self, form: Form) -> Bookkeeper:
+        with self._guard:
+            if form not in self._books:
+                key = digest([form.lanes, form.rows, form.real.name, form.jit])
+                self._books[form] = Bookkeeper(form, Place.of(key, [self.placement.device]))
+            return self._books[form]
 
     def _evaluator(self, compiled: LaneProgram, jit: bool) -> Evaluator | None:
         workload, start = compiled.workload, compiled.start

@@ -21,7 +21,7 @@ LAYERS = [
     {"products", "convolved"},
     {"lanes_last"},
     {"segments", "evaluation", "means", "packing", "checks"},
-    {"lanemaths"},
+    {"lanemaths", "bookkeeping"},
     {"seating"},
     {"program", "report", "planning"},
     {"tilerun", "batchsplit", "results"},

@@ -1,0 +1,107 @@
+"""What is read from a trace, against a look at every row of it; calls shorter than what a run records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness import Study, tiling
+from harness.runtime import tensorflow
+from tests.engine.frames import PROVENANCE
+
+tf = tensorflow()
+
+from harness import program  # noqa: E402
+from harness.bookkeeping import BLOCK, Bookkeeper, Form, Found, distances  # noqa: E402
+from harness.segments import LADDER  # noqa: E402
+
+LANES, ROWS = 24, 3 * BLOCK
+RNG = np.random.default_rng(7)
+
+
+def row_by_row(found: Found, step: np.ndarray, trace: np.ndarray, targets: np.ndarray) -> Found:
+    """The same, lane by lane and row by row."""
+    best, best_step, hits, final, seen = (np.array(each) for each in found)
+    for lane in range(trace.shape[1]):
+        for i, value in enumerate(trace[:, lane]):
+            if not np.isfinite(value):
+                continue
+            seen[lane], final[lane] = seen[lane] + 1, value
+            if value < best[lane]:
+                best[lane], best_step[lane] = value, step[lane] + i
+            new = (hits[:, lane] < 0) & (value <= targets[:, lane])
+            hits[new, lane] = step[lane] + i
+    return Found(best, best_step, hits, final, seen)
+
+
+@pytest.mark.parametrize("jit", [True, False], ids=["compiled", "not compiled"])
+def test_what_is_found_in_two_calls_one_after_another(jit: bool) -> None:
+    books = Bookkeeper(Form(LANES, ROWS, tf.float64, jit))
+    books.compile()
+    targets = np.sort(RNG.uniform(-1, 1, (LADDER, LANES)), 0)[::-1].copy()
+    step = RNG.integers(0, 9, LANES).astype(np.int32)
+    none = np.zeros(LANES, np.int32)
+    found = Found(np.full(LANES, np.inf), none, np.full((LADDER, LANES), -1, np.int32), np.zeros(LANES), none)
+    expected = found
+    for count in (ROWS - 7, 1, BLOCK, 0):
+        # Some lanes end, some never begin, some see one value twice.
+        trace = RNG.uniform(-1, 2, (ROWS, LANES)).round(1)
+        trace[np.arange(ROWS)[:, None] >= RNG.integers(0, 2 * ROWS, LANES)] = np.inf
+        books.trace.write(books.handle, tf.constant(trace))
+        found = books._look(books.handle, found, step, np.int32(count), targets)
+        expected = row_by_row(expected, step, trace[:count], targets)
+        for name, ours, theirs in zip(Found._fields, found, expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs, name)
+        step = step + np.int32(count)
+
+
+def test_a_thread_writes_to_one_trace() -> None:
+    books = Bookkeeper(Form(4, 3, tf.float32, True))
+    assert books.handle is books.handle
+    np.testing.assert_array_equal(books.trace.read(books.handle), np.zeros([3, 4]))
+
+
+def test_distances_of_runs() -> None:
+    now = {"a": RNG.normal(size=(5, 3, 2)).astype(np.float32), "b": RNG.normal(size=5)}
+    start = {"a": np.zeros((5, 3, 2), np.float32), "b": np.ones(5)}
+    displacement, spread = distances(now, start, np.array([0, 1, 2, 3, 4]), np.arange(5.0))
+    for k in range(5):
+        moved = np.append(now["a"][k].ravel().astype(np.float64), now["b"][k] - 1)
+        assert displacement[k] == pytest.approx(np.linalg.norm(moved), rel=1e-12)
+        assert spread[k] == pytest.approx(np.sqrt(k / (max(1, k) * 7)))
+
+
+FUNCTION: dict[str, Any] = {
+    "workloads": ["quadratic(dimension=4, condition=4.0, steps=230)"],
+    "optimizers": ["momentum"],
+    "learning_rates": [1e-3, 1e-2, 1e-1, 10.0],
+    "seeds": 6,
+    "lanes": 8,
+    "record": {"points": 2},
+}
+NETWORK = FUNCTION | {"workloads": ["digits_mlp(hidden=[4], steps=230)"], "seeds": 2}
+STUDIES = [FUNCTION, FUNCTION | {"stop": "target"}, NETWORK]
+
+
+@pytest.mark.parametrize("fields", STUDIES, ids=["budget", "target", "network"])
+@pytest.mark.parametrize("curves", [True, False])
+def test_calls_shorter_than_what_a_run_records(
+    fields: dict[str, Any], curves: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def frames(out: str) -> list[pd.DataFrame]:
+        record = fields["record"] | {"curves": curves}
+        results = Study(name="calls", **fields | {"record": record}).run(tmp_path / out, workers=1)
+        tables = [results.cells(), results.curves()] if curves else [results.cells()]
+        kept = [table.drop(columns=PROVENANCE, errors="ignore") for table in tables]
+        return [table.sort_values("cell_id", ignore_index=True) for table in kept]
+
+    whole = frames("whole")
+    monkeypatch.setattr(program, "MAX_STEPS_PER_CALL", 40)
+    assert tiling.LONGEST_SPAN < 40 < 115  # a stride is several calls, a call more than a span or one
+    # Another length of calls is another program for XLA, which may round a loss another way.
+    for one, other in zip(whole, frames("short"), strict=True):
+        pd.testing.assert_frame_equal(one, other, rtol=1e-5)
