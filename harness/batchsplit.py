@@ -87,6 +87,7 @@ class BatchLoop:
             )
         self.size = batch_size(lanes.workload) if lanes.stochastic else None
         self.parts = parts(self.size, program.replicas, program.drop_remainder)
+        self.examples = sum(part.size for part in self.parts) if self.size is not None else None
         self.central = place.name == "central_storage"
         self.first = place.index * len(self.devices)  # this process's replicas, in the numbers of all
         self.numbers = lanes.lanes.count * (1 + lanes.maths.size)  # that a replica gives to the sum
@@ -241,31 +242,29 @@ class BatchLoop:
         slots = strides + 1 + len(plan.early)
         records: Any = ()
         if lanes.program.curves:
-            records = lanes.array(slots, [3 + lanes.coordinates, lanes.lanes.count])
+            records = _array(slots, [3 + lanes.coordinates, lanes.lanes.count], lanes.real)
 
-        def body(k: Any, alive: Any, movings: Any, trace: Any, begun: Any, records: Any, seconds: Any) -> Any:
-            movings, (row, seen, record), alive, waited = one_step(movings, step + k, every_input)
-            begun = tuple(tf.where(k == 0, new, old) for new, old in zip(seen, begun, strict=True))
+        def body(k: Any, alive: Any, movings: Any, trace: Any, records: Any, seconds: Any) -> Any:
+            movings, (row, record), alive, waited = one_step(movings, step + k, every_input)
             if lanes.program.curves:
                 stride = steps * plan.rounds
                 within = tf.where(k < steps, tf.minimum(k, plan.span), plan.span)
                 slot = tf.where(k % stride == 0, k // stride, tf.gather(early, within))
                 records = records.write(slot, record)
-            return k + 1, alive, movings, trace.write(k, row), begun, records, seconds + waited
+            return k + 1, alive, movings, trace.write(k, row), records, seconds + waited
 
-        trace = lanes.array(lanes.rows, [lanes.lanes.count])
+        trace = _array(lanes.rows, [lanes.lanes.count], lanes.real)
         # The first step is always taken: it moves no lane that is idle, and compiles.
-        begin = (tf.constant(0), tf.constant(True), movings, trace, lanes.unseen(), records)
-        count, _, movings, trace, begun, records, seconds = tf.while_loop(
+        begin = (tf.constant(0), tf.constant(True), movings, trace, records)
+        count, _, movings, trace, records, seconds = tf.while_loop(
             lambda k, alive, *_: (k < spans * steps) & alive, body, (*begin, tf.constant(0.0, tf.float64))
         )
         points = early = ()
         if lanes.program.curves:
             recorded = records.stack()
             points, early = recorded[: strides + 1], recorded[strides + 1 :]
-        loss, slope = begun
         count = tf.fill([lanes.lanes.count], count)
-        ran = Ran(movings[0], trace.stack(), count, loss, tf.sqrt(slope), points, early)
+        ran = Ran(movings[0], trace.stack(), count, points, early)
         return ran, seconds, self._agree(movings)
 
     def _agree(self, movings: Sequence[Moving]) -> tf.Tensor:
@@ -280,6 +279,11 @@ class BatchLoop:
 
         same = self.strategy.run(replica, args=(movings,))
         return tf.reduce_all(tf.stack(self.strategy.experimental_local_results(same)))
+
+
+def _array(size: int, row: list[int], dtype: tf.DType) -> tf.TensorArray:
+    out = tf.TensorArray(dtype, size, element_shape=row, clear_after_read=False)
+    return out.unstack(tf.zeros([size, *row], dtype))
 
 
 def _copies(nest: Nest, devices: Sequence[str]) -> tuple[Nest, ...]:

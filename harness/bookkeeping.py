@@ -71,11 +71,7 @@ class Ran(NamedTuple):
     moving: Moving
     trace: Any  # a handle, see `Trace`
     count: Any  # steps that were made, of all alike; rows from it on mean nothing
-    loss: Any  # where runs began, if they began with this call
-    gradient: Any  # its norm there
-    points: (
-        Nest  # [strides per call + 2, quantities, lanes], the last row means nothing; () where none are kept
-    )
+    points: Nest  # [strides per call + 2, quantities, lanes], the last row for nothing; () where not kept
     early: Nest  # [early steps, quantities, lanes], likewise
 
     @property
@@ -160,7 +156,6 @@ def after(
     live, step, seen = np.asarray(carry.live), np.asarray(carry.step), np.asarray(found.seen)
     moving, going = ran.moving, np.asarray(ran.moving.going)
     acting = live & go
-    first = acting & (step == 0) & (ran.steps > 0)
     ended = acting & ~going
     done = ended & (seen > 0) & (step + seen > budget)
     if at_target:
@@ -172,8 +167,6 @@ def after(
         step=step + seen - done,
         live=np.where(acting, going, live),
         diverged=np.asarray(carry.diverged) | (ended & ~done),
-        initial_loss=np.where(first, ran.loss, carry.initial_loss),
-        initial_gradient=np.where(first, ran.gradient, carry.initial_gradient),
         final=found.final,
         best=found.best,
         best_step=found.best_step,
@@ -205,11 +198,6 @@ def look_through(
     return nodes.loop(lambda begin, _: begin < count, block, (nodes.constant(0), old))[1]
 
 
-def _row(of: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
-    count = int(of.shape[1])  # pyright: ignore[reportArgumentType]  # shapes are known while tracing
-    return nodes.reshape(nodes.cut(of, [at, 0], [1, count]), [count])
-
-
 def _look_down(
     trace: tf.Tensor, begin: tf.Tensor, size: tf.Tensor, old: Found
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -220,7 +208,7 @@ def _look_down(
     """
 
     def look(j: tf.Tensor, low: tf.Tensor, at: tf.Tensor, final: tf.Tensor, seen: tf.Tensor) -> Nest:
-        row = _row(trace, begin + j)
+        row = nodes.row(trace, begin + j)
         fine = row < np.inf
         at = nodes.where(row < low, j, at)
         return j + 1, tf.minimum(low, row), at, nodes.where(fine, row, final), seen + tf.cast(fine, tf.int32)
@@ -261,7 +249,7 @@ def _first_hits(
         hit = low <= target
 
         def earlier(j: tf.Tensor, first: tf.Tensor) -> Nest:  # from the last row on
-            return j - 1, nodes.where(_row(trace, begin + j) <= target, j, first)
+            return j - 1, nodes.where(nodes.row(trace, begin + j) <= target, j, first)
 
         _, first = nodes.loop(lambda j, _: j >= 0, earlier, (size - 1, tf.zeros_like(reached)))
         hits = tf.where((places == reached) & hit, place + first, hits)

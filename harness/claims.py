@@ -40,6 +40,7 @@ from .sentences import plural
 GD, MOMENTUM, ADAM = "gradient_descent", "momentum", "adam"
 EITHER = f"{GD} or {MOMENTUM}"
 DEFAULT_RATE = 1e-3  # Adam's, in its paper and in the libraries
+ROUNDING = 1e-6  # of a loss in single precision, and more
 SMALL = 0.1  # a small rate is at most this share of the recommended one
 CONVERGES = 0.9  # share of runs that has to stay stable for "converges"
 WELL, ILL = 10.0, 100.0  # ratio of curvatures: at most, at least
@@ -123,7 +124,9 @@ def _gradient_descent_slow(e: Evidence) -> General:
     g, (_, (own,)) = e.g, e.places(GD)
     best = np.take_along_axis(g.rates[own], np.maximum(g.choice.per_seed[own], 0), 1)
     small = g.rates[own][:, :, None] <= SMALL * (1 + 1e-9) * best[:, None, :]
-    stable = (g.take("lost") == 0) & (g.take("best_loss") < g.take("initial_loss"))
+    # The two are computed by different programs, which may round the same loss another way.
+    initial = g.take("initial_loss")
+    stable = (g.take("lost") == 0) & (g.take("best_loss") < initial - ROUNDING * np.abs(initial))
     stable = np.where(g.rows >= 0, stable.astype(float), np.nan)[own]
     steps, gap = g.take("reached")[own], g.take("gap")[own]
     at_best = [g.held_out(c)[own][:, None, :] for c in ("reached", "gap")]

@@ -103,6 +103,26 @@ def cut(x: tf.Tensor, begin: Sequence[Size] | tf.Tensor, size: Sequence[Any]) ->
     return make("Slice", [x, start, constant(size)], [x.dtype], T=x.dtype, Index=tf.int32)[0]
 
 
+def row(x: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
+    """`x[at]`."""
+    rest = [int(size) for size in x.shape[1:]]  # pyright: ignore[reportArgumentType]  # known while tracing
+    return reshape(cut(x, [at, *[0] * len(rest)], [1, *rest]), rest)
+
+
+def put(x: tf.Tensor, at: tf.Tensor, value: tf.Tensor, *, xla: bool) -> tf.Tensor:
+    """`x` with `value` for its row `at`; in place where a loop carries it.
+
+    Args:
+        xla: whether XLA compiles it.
+    """
+    if not xla or tf.executing_eagerly():
+        return tf.tensor_scatter_nd_update(x, [[at]], value[None])
+    rest = [int(size) for size in value.shape]  # pyright: ignore[reportArgumentType]  # as in `row`
+    begin = stack_of([at, *[0] * len(rest)])
+    given = [x, reshape(value, [1, *rest]), begin]
+    return make("XlaDynamicUpdateSlice", given, [x.dtype], T=x.dtype, Tindices=tf.int32)[0]
+
+
 def split(x: tf.Tensor, count: int, axis: int) -> list[tf.Tensor]:
     """As `tf.split`, in parts of one size."""
     if tf.executing_eagerly():

@@ -127,10 +127,10 @@ class LaneProgram:
         self,
         observe: Callable[[Moving, tf.Tensor, Inputs], tuple[tf.Tensor, tf.Tensor, Nest]],
         moving: Moving,
-        trace: tf.TensorArray,
+        trace: tf.Tensor,
         at: Stand,
         inputs: Inputs,
-    ) -> tuple[Moving, tf.TensorArray, tf.Tensor, Nest]:
+    ) -> tuple[Moving, tf.Tensor, tf.Tensor, Nest]:
         """One step of every lane.
 
         Args:
@@ -144,10 +144,11 @@ class LaneProgram:
         step = at.step  # updates done
         loss, value, gradients = observe(moving, at.groups, inputs)
         fine = moving.going & (loss > -np.inf) & (loss < np.inf) & (value <= inputs.limit)
-        trace = trace.write(at.row, tf.where(fine, value, tf.constant(np.inf, self.real)))
+        seen = nodes.where(fine, value, tf.constant(np.inf, self.real))
+        trace = nodes.put(trace, at.row, seen, xla=self.jit)
         # Read back, so that XLA has it in memory: it would compute the loss again for all that is masked by
         # it, and could then keep nothing in place (measured: a third of the time on Rosenbrock).
-        row = trace.read(at.row)
+        row = nodes.row(trace, at.row)
         going = (row < np.inf) & (step < self.program.budget)
         if self.ends_at_target:
             going = going & (row > inputs.targets[-1])
@@ -169,21 +170,40 @@ class LaneProgram:
         return after, trace, loss, gradients
 
     def _segment(
-        self, moving: Moving, trace: Any, begun: Nest, stand: Stand, count: tf.Tensor, inputs: Inputs
-    ) -> tuple[Moving, Any, Nest, Nest]:
+        self, moving: Moving, trace: Any, stand: Stand, count: tf.Tensor, inputs: Inputs
+    ) -> tuple[Moving, Any, Nest]:
         """`count` steps of every lane that is going.
 
         Args:
-            trace: a TensorArray, written to from the row on where the lanes stand.
-            begun: loss and squared gradient norm of runs where they began, [lanes] each.
+            trace: [rows, lanes], written to from the row on where the lanes stand.
 
         Returns:
-            What moves, the trace, `begun` with that of runs that begin here, and what is recorded of the
-            first step where points are kept: loss, squared norms of its gradient and of its update.
+            What moves, the trace, and what is recorded of the first step, [quantities, lanes]; () where no
+            points are kept.
         """
-        curves, before = self.program.curves, moving.params
-        nan, _ = self.unseen()
-        observe = self._traced_once() if self.ahead and curves else self.maths.observe
+        if not self.program.curves:
+
+            def plain(i: Any, moving: Moving, trace: Any) -> Any:
+                at, observe = stand.after(i), self.maths.observe
+                return self._next(i), *self._advance_step(observe, moving, trace, at, inputs)[:2]
+
+            begin = (nodes.constant(0), moving, trace)
+            return *nodes.loop(lambda i, *_: i < count, plain, begin)[1:], ()
+        return self._recorded(moving, trace, stand, count, inputs)
+
+    def _next(self, i: tf.Tensor) -> tf.Tensor:
+        """The number of the next step of a loop."""
+        return (i if self.trailing and not self.maths.lifting.foreign else lift.in_kernels(i)) + 1
+
+    def _recorded(
+        self, moving: Moving, trace: Any, stand: Stand, count: tf.Tensor, inputs: Inputs
+    ) -> tuple[Moving, Any, tf.Tensor]:
+        """`_segment` where points are kept."""
+        # A point is looked at once more before its loop, which costs a small one less than to ask at every
+        # step of the loop.
+        ahead = not self.network and not inputs.given
+        observe = self._traced_once() if ahead else self.maths.observe
+        nan, before = tf.fill([self.lanes.count], tf.constant(np.nan, self.real)), moving.params
 
         # Squares in the loop: where both branches are computed, a root would be taken at every step.
         def square_of_move(_: tf.Tensor, using: Nest) -> tf.Tensor:
@@ -196,58 +216,27 @@ class LaneProgram:
             loss, gradients = using
             return loss, products.dot(gradients, gradients, self.trailing, self.real)
 
-        def step(i: Any, moving: Moving, trace: Any, look: Nest, move: Any) -> Any:
-            if curves:
-                move = segments.when(i == 1, square_of_move, move, (moving.params, moving.going), lanes=self)
-            at = stand.after(i)
-            moving, trace, now, gradients = self._advance_step(observe, moving, trace, at, inputs)
-            if not self.ahead:
-                at_start = (i == 0) if curves else (at.row == 0) & stand.beginning
-                look = segments.when(at_start, seen, look, (now, gradients), lanes=self)
-            i = i if self.trailing and not self.maths.lifting.foreign else lift.in_kernels(i)
-            return i + 1, moving, trace, look, move
+        def step(i: Any, moving: Moving, trace: Any, loss: Any, slope: Any, move: Any) -> Any:
+            move = segments.when(i == 1, square_of_move, move, (moving.params, moving.going), lanes=self)
+            out = self._advance_step(observe, moving, trace, stand.after(i), inputs)
+            moving, trace, now, gradients = out
+            if not ahead:
+                loss, slope = segments.when(i == 0, seen, (loss, slope), (now, gradients), lanes=self)
+            return self._next(i), moving, trace, loss, slope, move
 
-        # What is not looked at step by step is not carried from step to step.
-        look = () if self.ahead else begun
-        begin = (tf.constant(0), moving, trace, look, nan if curves else ())
-        if self.ahead and curves:
-            begun = self._look(observe, moving, stand, inputs)
-        _, moving, trace, look, move = tf.while_loop(lambda i, *_: i < count, step, begin)
-        begun = begun if self.ahead else look
-        if not curves:
-            return moving, trace, begun, ()
+        loss = slope = nan
+        if ahead:
+            loss, _, gradients = observe(moving, stand.groups, inputs)
+            loss, slope = seen((), (loss, gradients))
+        begin = (nodes.constant(0), moving, trace, loss, slope, nan)
+        _, moving, trace, loss, slope, move = nodes.loop(lambda i, *_: i < count, step, begin)
         move = segments.when(count == 1, square_of_move, move, (moving.params, moving.going), lanes=self)
         # One root of both: each costs 4 ms to compile, as some of TensorFlow's operations do.
-        slope, move = tf.unstack(tf.sqrt(tf.stack([begun[1], move])))
-        points = [begun[0], slope, move]
+        slope, move = tf.unstack(tf.sqrt(tf.stack([slope, move])))
+        points = [loss, slope, move]
         if self.coordinates:
             points += [tf.cast(c, self.real) for c in tf.unstack(tf.nest.flatten(before)[0])]
-        return moving, trace, begun, tf.stack(points)
-
-    def _look(
-        self,
-        observe: Callable[[Moving, tf.Tensor, Inputs], tuple[tf.Tensor, tf.Tensor, Nest]],
-        moving: Moving,
-        stand: Stand,
-        inputs: Inputs,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Loss and squared gradient norm where the lanes stand."""
-        loss, _, gradients = observe(moving, stand.groups, inputs)
-        return loss, products.dot(gradients, gradients, self.trailing, self.real)
-
-    def _look_where_runs_begin(self, moving: Moving, stand: Stand, inputs: Inputs) -> Nest:
-        """The same if any run begins here, else what means nothing."""
-
-        def seen(_: Nest, moving: Moving) -> Nest:
-            return self._look(self.maths.observe, moving, stand, inputs)
-
-        if self.program.curves or not self.ahead:
-            return self.unseen()
-        return segments.loop_once(stand.beginning, seen, self.unseen(), moving, jit=self.jit)
-
-    def unseen(self) -> tuple[tf.Tensor, tf.Tensor]:
-        nan = tf.fill([self.lanes.count], tf.constant(np.nan, self.real))
-        return nan, nan
+        return moving, trace, tf.stack(points)
 
     def _advance_lanes(
         self,
@@ -280,7 +269,7 @@ class LaneProgram:
 
     def _on_trace(
         self,
-        values: tf.Tensor,
+        trace: tf.Tensor,
         moving: Moving,
         step: tf.Tensor,
         inputs: Inputs,
@@ -288,32 +277,22 @@ class LaneProgram:
         steps: Any,
         enough: Any,
     ) -> tuple[tf.Tensor, Ran]:
-        trace = tf.TensorArray(self.real, self.rows, element_shape=[self.lanes.count], clear_after_read=False)
-        trace = trace.unstack(values)
         stand, total = self._stand(moving, step, inputs, spans * steps)
         moving = moving._replace(going=moving.going & inputs.go)
-        begun = self._look_where_runs_begin(moving, stand, inputs)
+        points: Nest = ()
+        early: Nest = ()
         if self.lockstep and not self.program.curves:
-            moving, trace, begun, _ = self._segment(moving, trace, begun, stand, total, inputs)
-            points: Nest = ()
-            early: Nest = ()
+            moving, trace, _ = self._segment(moving, trace, stand, total, inputs)
         else:
             cut = spans, steps, enough, total
-            out = self._segment_by_segment(moving, trace, begun, stand, inputs, *cut)
-            total, moving, trace, begun, points, early = out
-        loss, slope = begun
-        if self.program.curves:  # what is recorded of the call's first step
-            loss, slope = points[0][0], points[0][1]
-        else:
-            slope = tf.sqrt(slope)
-        count = tf.fill([self.lanes.count], total)
-        return trace.stack(), Ran(moving, (), count, loss, slope, points, early)
+            out = self._segment_by_segment(moving, trace, stand, inputs, *cut)
+            total, moving, trace, points, early = out
+        return trace, Ran(moving, (), tf.fill([self.lanes.count], total), points, early)
 
     def _segment_by_segment(
         self,
         moving: Moving,
         trace: Any,
-        begun: Nest,
         stand: Stand,
         inputs: Inputs,
         spans: Any,
@@ -324,7 +303,7 @@ class LaneProgram:
         """The steps of a call in segments, each followed by a look at who is left.
 
         Returns:
-            How many steps were made, what moves, the trace, `begun`, the points and the early ones.
+            How many steps were made, what moves, the trace, the points and the early ones.
         """
         # A row for the start of each stride, one for the end of the last, and one for all the rest.
         rounds, nowhere = self.plan.rounds, self.strides_per_call + 1
@@ -344,15 +323,14 @@ class LaneProgram:
             slot = tf.where((j > 0) & (j <= pieces) & (count > 0), nowhere + j, slot)
             return count, tf.where(j == 0, 0, slot)
 
-        def outer(j: Any, row: Any, fresh: Any, moving: Moving, trace: Any, begun: Any, points: Any) -> Any:
+        def outer(j: Any, row: Any, fresh: Any, moving: Moving, trace: Any, points: Any) -> Any:
             count, slot = extent(j, fresh)
             count = tf.minimum(count, total - row)
-            out = self._segment(moving, trace, begun, stand.after(row), count, inputs)
-            moving, trace, begun, point = out
-            points = points.write(slot, point) if self.program.curves else ()
+            moving, trace, point = self._segment(moving, trace, stand.after(row), count, inputs)
+            points = nodes.put(points, slot, point, xla=self.jit) if self.program.curves else ()
             # Changed by the loop, as far as XLA can see: what a loop keeps it may take for a constant, and
             # would compile anew for each value of it.
-            return j + 1, row + count, fresh & (j >= 0), moving, trace, begun, points
+            return j + 1, row + count, fresh & (j >= 0), moving, trace, points
 
         def unfinished(j: Any, row: Any, fresh: Any, moving: Moving, *_: Any) -> tf.Tensor:
             more = (j < last) & tf.reduce_any(moving.going)
@@ -364,13 +342,13 @@ class LaneProgram:
 
         points: Any = ()
         if self.program.curves:
-            points = self.array(nowhere + 1 + pieces, [3 + self.coordinates, self.lanes.count])
-        begin = (tf.constant(0), tf.constant(0), stand.beginning, moving, trace, begun, points)
-        _, row, _, moving, trace, begun, points = tf.while_loop(unfinished, outer, begin)
+            points = tf.zeros([nowhere + 1 + pieces, 3 + self.coordinates, self.lanes.count], self.real)
+        fresh = stand.step == 0 if self.lockstep else tf.reduce_any(moving.going & (stand.step == 0))
+        begin = (nodes.constant(0), nodes.constant(0), fresh, moving, trace, points)
+        _, row, _, moving, trace, points = nodes.loop(unfinished, outer, begin)
         if not self.program.curves:
-            return row, moving, trace, begun, (), ()
-        recorded = points.stack()
-        return row, moving, trace, begun, recorded[: nowhere + 1], recorded[nowhere + 1 :]
+            return row, moving, trace, (), ()
+        return row, moving, trace, points[: nowhere + 1], points[nowhere + 1 :]
 
     def _advance_at_once(self, handle: tf.Tensor, *given: Nest) -> Any:
         """`_advance_lanes` for a program that is one function of XLA's; what it gives beside the trace is
@@ -397,32 +375,26 @@ class LaneProgram:
         _, values, *packed = nodes.loop(lambda k, *_: k < rounds, once, begin)
         return _after(trace.write(handle, values), packed)
 
-    def array(self, size: int, row: list[int]) -> tf.TensorArray:
-        out = tf.TensorArray(self.real, size, element_shape=row, clear_after_read=False)
-        return out.unstack(tf.zeros([size, *row], self.real))
-
     def _stand(
         self, moving: Moving, step: tf.Tensor, inputs: Inputs, asked: tf.Tensor
     ) -> tuple[Stand, tf.Tensor]:
         """Where a call begins, and how many steps it makes of those that are asked for."""
         going = moving.going & inputs.go
         if not self.lockstep:
-            beginning = tf.reduce_any(going & (step == 0)) & (asked > 0)
-            groups = self.maths.steps_of_groups(moving.going, step)
-            return Stand(tf.constant(0), step, groups, beginning), asked
+            return Stand(tf.constant(0), step, self.maths.steps_of_groups(moving.going, step)), asked
         # A reduction over lanes is four loops to compile: in lockstep one number says what they would.
         at = tf.reduce_max(tf.where(going, step, 0))
         asked = tf.minimum(asked, self.program.budget - at + 1)  # at the budget, one observation
-        return Stand(tf.constant(0), at, tf.fill([self.lanes.groups], at), (at == 0) & (asked > 0)), asked
+        return Stand(tf.constant(0), at, tf.fill([self.lanes.groups], at)), asked
 
     def _gives(self, carry: Carry) -> Ran:
         """Specifications of what `_advance_lanes` returns."""
         quantities, lanes = 3 + self.coordinates, self.lanes.count
-        one, points, early = tf.TensorSpec([lanes], self.real), (), ()
+        points, early = (), ()
         if self.program.curves:
             points = tf.TensorSpec([self.strides_per_call + 2, quantities, lanes], self.real)
             early = tf.TensorSpec([len(self.plan.early), quantities, lanes], self.real)
-        return Ran(segments.moving(carry), (), carry.step, one, one, points, early)
+        return Ran(segments.moving(carry), (), carry.step, points, early)
 
     @property
     def monitored(self) -> bool:
@@ -433,12 +405,6 @@ class LaneProgram:
     def ends_by_itself(self) -> bool:
         """Whether a call that reaches the budget may be asked for one span more, to observe it."""
         return self.lockstep and not self.monitored and self.loop is None
-
-    @property
-    def ahead(self) -> bool:
-        """Whether a point is looked at once more before its loop, which costs a small one less than to ask at
-        every step of the loop."""
-        return not self.network and self.program.split == "lanes"
 
     @property
     def spans_per_call(self) -> int:
@@ -519,7 +485,7 @@ class LaneProgram:
         size = np.int32(spans), np.int32(steps), np.int32(enough)
         return handle, segments.moving(carry), carry.step, inputs._replace(begin=()), *size
 
-    def step_given(self, moving: Moving, step: tf.Tensor, inputs: Inputs) -> tuple[Moving, Nest, Nest, Nest]:
+    def step_given(self, moving: Moving, step: tf.Tensor, inputs: Inputs) -> tuple[Moving, tf.Tensor, Nest]:
         """One step of every lane from the loss and gradients in `inputs.given`, for a compiled function of
         the caller's.
 
@@ -528,25 +494,23 @@ class LaneProgram:
             step: updates done, [lanes].
 
         Returns:
-            What moves; the trace's row; loss and squared gradient norm of runs that begin; and what is
-            recorded of the step, [quantities, lanes], () where no points are kept.
+            What moves, the trace's row, and what is recorded of the step: see `_segment`.
         """
 
         def once(k: tf.Tensor, moving: Moving, step: tf.Tensor, *_: Nest) -> Any:
             stand, count = self._stand(moving, step, inputs, tf.constant(1))
-            trace = self.array(1, [self.lanes.count])
-            moving, trace, begun, record = self._segment(moving, trace, self.unseen(), stand, count, inputs)
-            return k + 1, moving, step + k, trace.read(0), begun, record
+            trace = tf.zeros([1, self.lanes.count], self.real)
+            moving, trace, record = self._segment(moving, trace, stand, count, inputs)
+            return k + 1, moving, step + k, trace[0], record
 
         # A loop of one round, which changes where the lanes stand and who goes: outside of one, or where a
         # loop keeps them, XLA takes them for constants, and would compile anew for each of their values.
         record: Any = ()
         if self.program.curves:
             record = tf.zeros([3 + self.coordinates, self.lanes.count], self.real)
-        none = self.unseen()
-        begin = (tf.constant(0), moving, step, none[0], none, record)
-        _, moving, _, row, begun, record = tf.while_loop(lambda k, *_: k < 1, once, begin)
-        return moving, row, begun, record
+        begin = (tf.constant(0), moving, step, tf.zeros([self.lanes.count], self.real), record)
+        _, moving, _, row, record = nodes.loop(lambda k, *_: k < 1, once, begin)
+        return moving, row, record
 
     def compile(self, inputs: Inputs, run: Callable[[Callable[[], None]], Any] = lambda fn: fn()) -> None:
         """Traces and compiles; no lane moves, since all are idle. The books' program, where it is new, is

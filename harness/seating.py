@@ -72,8 +72,6 @@ class Seating:
             step=whole,
             live=tf.zeros([n], tf.bool),
             diverged=tf.zeros([n], tf.bool),
-            initial_loss=real,
-            initial_gradient=real,
             final=real,
             best=real,
             best_step=whole,

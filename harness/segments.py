@@ -30,8 +30,6 @@ class Carry(NamedTuple):
     step: tf.Tensor
     live: tf.Tensor
     diverged: tf.Tensor
-    initial_loss: tf.Tensor
-    initial_gradient: tf.Tensor
     final: tf.Tensor
     best: tf.Tensor
     best_step: tf.Tensor
@@ -59,11 +57,10 @@ class Stand(NamedTuple):
     row: tf.Tensor  # of the call's trace
     step: tf.Tensor  # a scalar in lockstep, else [lanes]
     groups: tf.Tensor  # the same for each group, [groups]
-    beginning: tf.Tensor  # a bool, whether any run begins here
 
     def after(self, steps: tf.Tensor) -> Stand:
-        """The same, so many steps later; `beginning` stays as it is."""
-        return Stand(self.row + steps, self.step + steps, self.groups + steps, self.beginning)
+        """So many steps later."""
+        return Stand(self.row + steps, self.step + steps, self.groups + steps)
 
 
 class Stability(NamedTuple):

@@ -113,11 +113,11 @@ class TileRun:
         self.seed, self.rate = column("seed", np.int64), column("learning_rate", np.float64)
         unique, self.seed_row = np.unique(self.seed, return_inverse=True)
         seeds = unique.tolist()
-        if not self.warm.knows(seeds):
+        if not self.warm.points.knows(seeds):
             with _away():  # the first look at a seed may take long
                 self.warm.starts(seeds)
         starts = self.warm.starts(seeds)
-        self.starts = starts.params
+        self.starts, self.first = starts.params, (starts.losses, starts.gradients)
         self.traced = self._traced_columns()
         real = self.compiled.real.as_numpy_dtype
         # Of the seeds: few, whose values are then taken by lane.
@@ -287,8 +287,7 @@ class TileRun:
         final = np.asarray(carry.final)[at]
         book.steps[cell] = np.asarray(carry.step)[at]
         book.diverged[cell] = np.asarray(carry.diverged)[at]
-        book.initial_loss[cell] = np.asarray(carry.initial_loss)[at]
-        book.initial_gradient[cell] = np.asarray(carry.initial_gradient)[at]
+        book.initial_loss[cell], book.initial_gradient[cell] = (of[self.seed_row[cell]] for of in self.first)
         book.path[cell] = np.asarray(carry.path)[at]
         book.turns[cell] = np.asarray(carry.turns)[at]
         book.displacement[cell], book.tail_std[cell] = self._distances(carry, at, cell)

@@ -6,10 +6,9 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from typing import Any
-
-import numpy as np
 
 from harness import catalog, rows
 from harness.records import Store
@@ -26,28 +25,12 @@ from harness.graphs import Place  # noqa: E402
 from harness.lanemaths import Inputs  # noqa: E402
 from harness.program import LaneProgram, LiftError  # noqa: E402
 from harness.segments import LADDER  # noqa: E402
+from harness.starts import StartingPoints, Starts  # noqa: E402
 from harness.strategies import Placement  # noqa: E402
 from harness.tilerun import Stopped, TileRun, ladder  # noqa: E402
 
 WARM_PROGRAMS = 32
 LONGEST = 300  # characters of a failed row's reason
-
-
-@dataclass(frozen=True)
-class Starts:
-    """Where the runs of some seeds start.
-
-    Args:
-        seeds: S of them.
-        params: initial parameters, arrays [S, ...].
-        values: of the target metric there, [S] float64.
-        targets: ladders, [LADDER, S] float64.
-    """
-
-    seeds: tuple[int, ...]
-    params: Any
-    values: np.ndarray
-    targets: np.ndarray
 
 
 @dataclass
@@ -57,46 +40,23 @@ class Warm:
     Args:
         compiled: the lanes' program.
         evaluator: the workload's metrics over the same lanes; None where it has none.
+        points: where the workload's runs start.
         note: a sentence for the rows where the maths could not ride in lanes or could not be compiled.
     """
 
     compiled: LaneProgram
     evaluator: Evaluator | None
+    points: StartingPoints
     note: str = ""
-    seeds: dict[int, tuple[Any, float]] = field(default_factory=dict)  # shared by programs of a workload
     last: Starts | None = None
-
-    def knows(self, seeds: Sequence[int]) -> bool:
-        """Whether all of these seeds have been asked for before."""
-        return all(seed in self.seeds for seed in seeds)
 
     def starts(self, seeds: Sequence[int]) -> Starts:
         """Where the runs of these seeds start; the last answer is kept, for tiles often have the same."""
         last = self.last  # other threads may replace it
         if last is None or last.seeds != tuple(seeds):
-            found = [self._start(seed) for seed in seeds]
             program, optimum = self.compiled.program, self.compiled.workload.optimum
-            self.last = last = Starts(
-                seeds=tuple(seeds),
-                params=tf.nest.map_structure(lambda *leaves: np.stack(leaves), *(p for p, _ in found)),
-                values=np.array([value for _, value in found]),
-                targets=np.stack([ladder(value, program.target, optimum) for _, value in found], 1),
-            )
+            self.last = last = self.points.of(seeds, partial(ladder, target=program.target, optimum=optimum))
         return last
-
-    def _start(self, seed: int) -> tuple[Any, float]:
-        if seed not in self.seeds:
-            workload = self.compiled.workload
-            params = workload.init(seed)
-            if workload.target_metric == "loss":
-                value = workload.objective(params)
-                if value is None:
-                    value = workload.loss(params, workload.batch(seed, 0))
-            else:
-                value = workload.monitor(params)[workload.target_metric]
-            kept = tf.nest.map_structure(lambda leaf: tf.convert_to_tensor(leaf).numpy(), params)
-            self.seeds[seed] = kept, float(value)
-        return self.seeds[seed]
 
 
 class Programs:
@@ -112,7 +72,7 @@ class Programs:
         self._warm: OrderedDict[str, Warm] = OrderedDict()
         self._evaluators: dict[str, Evaluator] = {}
         self._books: dict[Form, Bookkeeper] = {}
-        self._starts: dict[str, dict[int, tuple[Any, float]]] = {}  # by workload
+        self._points: dict[str, StartingPoints] = {}  # by workload
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
 
@@ -186,8 +146,8 @@ class Programs:
                 compiled = LaneProgram(attempt, workload, build, jit=jit, **shared)
                 with stable_names(key):
                     self.placement.run(compiled.compile, idle_inputs(compiled), self.placement.run)
-                starts = self._starts.setdefault(repr(workload), {})
-                return Warm(compiled, self._evaluator(compiled, jit), note.format(reason), starts)
+                evaluator = self._evaluator(compiled, jit)
+                return Warm(compiled, evaluator, self._starting(compiled), note.format(reason))
             except (LiftError, ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
                 reason = last_line(error)
                 if i == len(attempts) - 1 or not isinstance(error, LiftError | tf.errors.OpError):
@@ -202,6 +162,14 @@ class Programs:
             values = {f.name: getattr(program, f.name) for f in fields(program)}
             decides += [values | {"workload": "", "optimizer": program.optimizer.static()}]
         return Place.of(key, decides) if own else Place(key, None)
+
+    def _starting(self, compiled: LaneProgram) -> StartingPoints:
+        used = compiled.loop.examples if compiled.loop is not None else None
+        key = digest([repr(compiled.workload), compiled.program.dtype, used])
+        with self._guard:  # shared by programs of a workload
+            if key not in self._points:
+                self._points[key] = StartingPoints(compiled.workload, compiled.real, used)
+            return self._points[key]
 
     def _bookkeeper(self, form: Form) -> Bookkeeper:
         with self._guard:

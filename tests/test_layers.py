@@ -20,7 +20,7 @@ LAYERS = [
     {"claims", "lift", "convolutions", "graphs", "strategies", "feasibility", "figures"},
     {"products", "convolved"},
     {"lanes_last"},
-    {"segments", "evaluation", "means", "packing", "checks"},
+    {"segments", "starts", "evaluation", "means", "packing", "checks"},
     {"lanemaths", "bookkeeping"},
     {"seating"},
     {"program", "report", "planning"},
