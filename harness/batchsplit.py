@@ -87,7 +87,9 @@ class BatchLoop:
             )
         self.size = batch_size(lanes.workload) if lanes.stochastic else None
         self.parts = parts(self.size, program.replicas, program.drop_remainder)
-        self.examples = sum(part.size for part in self.parts) if self.size is not None else None
+        # Replicas without examples have no part in the loss.
+        cuts = [(part.first, part.size, part.share) for part in self.parts if part.size]
+        self.examples = cuts if self.size is not None else []
         self.central = place.name == "central_storage"
         self.first = place.index * len(self.devices)  # this process's replicas, in the numbers of all
         self.numbers = lanes.lanes.count * (1 + lanes.maths.size)  # that a replica gives to the sum

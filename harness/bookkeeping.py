@@ -276,4 +276,4 @@ def distances(
         # In one order in memory, so that a run's sum is the same whoever else is there.
         square += np.einsum("ij,ij->i", *[np.ascontiguousarray(gap)] * 2)
         size += gap.shape[1]
-    return np.sqrt(square), np.sqrt(tail_square / (np.maximum(tail_count, 1) * size))
+    return np.sqrt(square), np.sqrt(tail_square / (np.maximum(tail_count, 1.0) * size))

@@ -94,7 +94,7 @@ class Graph:
         # To put side effects in order, in the bodies of loops too, is an eighth of tracing. This project's
         # rules have none; a plug-in's may.
         made = self._traced(args, flat, in_order=not self.jit)
-        if self.jit and self._file is None and _has_effects(made.graph):
+        if self.jit and self._file is None and _has_effects(made.graph, len(flat)):
             made = self._traced(args, flat, in_order=True)
         self.fixed = _is_fixed(made.function_def, len(flat))
         if self._file is not None:
@@ -147,12 +147,15 @@ class Graph:
         return lambda leaves: here.call_function(name, [*leaves, *closed], outputs)
 
 
-def _has_effects(graph: Any) -> bool:
-    """Whether operations have side effects other than on variables that are arguments."""
-    arguments = {id(tensor) for tensor in graph.inputs}
-    return any(
-        op._is_stateful and not (op.inputs and id(op.inputs[0]) in arguments) for op in graph.get_operations()
-    )
+def _has_effects(graph: Any, given: int) -> bool:
+    """Whether operations have side effects other than on variables that are among the first `given`
+    arguments."""
+    known = {id(tensor) for tensor in graph.inputs[:given] if tensor.dtype == tf.resource}
+
+    def has(op: Any) -> bool:
+        return op._is_stateful and not (op.inputs and id(op.inputs[0]) in known)
+
+    return any(has(op) for op in graph.get_operations())
 
 
 def flat_tensors(nest: Nest) -> list[tf.Tensor]:

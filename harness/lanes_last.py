@@ -59,6 +59,7 @@ NO_PRODUCTS = frozenset({
     *("OneHot", "ReverseV2", "Roll", "Softmax", "SoftmaxCrossEntropyWithLogits"),
     "SparseSoftmaxCrossEntropyWithLogits",
 })  # fmt: skip
+COUNTED = frozenset({tf.bool, tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.int32, tf.int64})
 MASKS = ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
 MADE_OF_NOTHING = frozenset({"Const", "Identity", "NoOp", "Placeholder", "Reshape"})
 
@@ -174,6 +175,8 @@ class Lifting:
             return self._graph(op.graph._get_function(op.get_attr("f").name).graph, values)
         if op.op_def.is_stateful:
             raise ValueError(f"{op.type} is not the same at every call")
+        if op.type == "Const" and op.outputs[0].dtype in COUNTED:
+            return [Value(nodes.constant(tf.get_static_value(op.outputs[0]), op.outputs[0].dtype), False)]
         if not any(value.lanes for value in values):
             return [Value(out, False) for out in _again(op, [value.tensor for value in values])]
         made = self._made(op, values)
@@ -372,8 +375,16 @@ def _whole_last(op: Any, named: list[Value]) -> dict[str, Any]:
     if masks["ellipsis_mask"]:
         last = 1 << int(given[0].shape[0] or 0)
         masks["begin_mask"], masks["end_mask"] = masks["begin_mask"] | last, masks["end_mask"] | last
-        given = [tf.concat([tensor, tf.ones([1], tensor.dtype)], 0) for tensor in given]
+        given = [_and_one(tensor) for tensor in given]
     return dict(zip(("begin", "end", "strides"), given, strict=True)) | masks
+
+
+def _and_one(tensor: tf.Tensor) -> tf.Tensor:
+    """A vector of whole numbers with a one behind it; made while tracing where it is known."""
+    known = tf.get_static_value(tensor)
+    if known is None:
+        return tf.concat([tensor, tf.ones([1], tensor.dtype)], 0)
+    return nodes.constant([*known, 1], tensor.dtype)
 
 
 def _static(op: Any, i: int) -> Any:

@@ -109,18 +109,17 @@ def row(x: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
     return reshape(cut(x, [at, *[0] * len(rest)], [1, *rest]), rest)
 
 
-def put(x: tf.Tensor, at: tf.Tensor, value: tf.Tensor, *, xla: bool) -> tf.Tensor:
-    """`x` with `value` for its row `at`; in place where a loop carries it.
+def put(x: tf.Tensor, at: tf.Tensor, rows: tf.Tensor, *, xla: bool) -> tf.Tensor:
+    """`x` with `rows` from its row `at` on; in place where a loop carries it.
 
     Args:
         xla: whether XLA compiles it.
     """
     if not xla or tf.executing_eagerly():
-        return tf.tensor_scatter_nd_update(x, [[at]], value[None])
-    rest = [int(size) for size in value.shape]  # pyright: ignore[reportArgumentType]  # as in `row`
-    begin = stack_of([at, *[0] * len(rest)])
-    given = [x, reshape(value, [1, *rest]), begin]
-    return make("XlaDynamicUpdateSlice", given, [x.dtype], T=x.dtype, Tindices=tf.int32)[0]
+        places = at + tf.range(rows.shape[0])
+        return tf.tensor_scatter_nd_update(x, places[:, None], rows)
+    begin = stack_of([at, *[0] * (len(x.shape) - 1)])
+    return make("XlaDynamicUpdateSlice", [x, rows, begin], [x.dtype], T=x.dtype, Tindices=tf.int32)[0]
 
 
 def split(x: tf.Tensor, count: int, axis: int) -> list[tf.Tensor]:

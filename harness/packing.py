@@ -38,13 +38,21 @@ class Packing:
             counts[kind] += rows
         return [tf.zeros([n, self.lanes], dtype) for n, dtype in zip(counts, self.dtypes, strict=True)]
 
-    def pack(self, nest: Nest) -> list[tf.Tensor]:
-        """One tensor [rows, lanes] per dtype."""
+    def pack(self, nest: Nest, into: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """One tensor [rows, lanes] per dtype, for XLA: each leaf is put into its place. A concatenation asks
+        of every number which leaf it is from: 3 % of a tile of networks with 28 × 28 images.
+
+        Args:
+            into: tensors of these shapes, which a loop carries.
+        """
         tf.nest.assert_same_structure(self.like, nest)
-        parts: list[list[tf.Tensor]] = [[] for _ in self.dtypes]
+        into, at = list(into), [0] * len(self.dtypes)
         for kind, rows, leaf in zip(self.kinds, self.rows, tf.nest.flatten(nest), strict=True):
-            parts[kind].append(nodes.reshape(leaf, [rows, self.lanes]))
-        return [tf.concat(part, 0) for part in parts]
+            if rows:
+                part = nodes.reshape(leaf, [rows, self.lanes])
+                into[kind] = nodes.put(into[kind], nodes.constant(at[kind]), part, xla=True)
+                at[kind] += rows
+        return into
 
     def unpack(self, packed: Sequence[np.ndarray]) -> Nest:
         """The nest again, its leaves views of the arrays."""

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from harness import lift, nodes, products, segments
+from harness import lift, nodes, products, segments, tiling
 from harness.bookkeeping import Bookkeeper, Form, Found, Ran, after
 from harness.graphs import Graph, Place
 from harness.lanemaths import Inputs, LaneMaths
@@ -33,7 +33,6 @@ from harness.types import Lanes, Program
 Nest = Any
 
 MAX_STRIDES_PER_CALL = 64
-MAX_STEPS_PER_CALL = 1000  # rows of the trace, of 4 or 8 bytes a lane
 
 
 class LiftError(Exception):
@@ -145,7 +144,7 @@ class LaneProgram:
         loss, value, gradients = observe(moving, at.groups, inputs)
         fine = moving.going & (loss > -np.inf) & (loss < np.inf) & (value <= inputs.limit)
         seen = nodes.where(fine, value, tf.constant(np.inf, self.real))
-        trace = nodes.put(trace, at.row, seen, xla=self.jit)
+        trace = nodes.put(trace, at.row, nodes.reshape(seen, [1, self.lanes.count]), xla=self.jit)
         # Read back, so that XLA has it in memory: it would compute the loss again for all that is masked by
         # it, and could then keep nothing in place (measured: a third of the time on Rosenbrock).
         row = nodes.row(trace, at.row)
@@ -181,15 +180,20 @@ class LaneProgram:
             What moves, the trace, and what is recorded of the first step, [quantities, lanes]; () where no
             points are kept.
         """
-        if not self.program.curves:
+        if self.program.curves:
+            return self._recorded(moving, trace, stand, count, inputs)
 
-            def plain(i: Any, moving: Moving, trace: Any) -> Any:
-                at, observe = stand.after(i), self.maths.observe
-                return self._next(i), *self._advance_step(observe, moving, trace, at, inputs)[:2]
+        def step(i: Any, stand: Stand, moving: Moving, trace: Any) -> Any:
+            observe = self.maths.observe
+            moving, trace, *_ = self._advance_step(observe, moving, trace, stand.after(i), inputs)
+            return self._next(i), stand.changed(i), moving, trace
 
-            begin = (nodes.constant(0), moving, trace)
-            return *nodes.loop(lambda i, *_: i < count, plain, begin)[1:], ()
-        return self._recorded(moving, trace, stand, count, inputs)
+        def unfinished(i: Any, stand: Stand, moving: Moving, _: Any) -> tf.Tensor:
+            # To ask costs a point a twentieth of its step.
+            return (i < count) & tf.reduce_any(moving.going) if self.network else i < count
+
+        begin = (nodes.constant(0), stand, moving, trace)
+        return *nodes.loop(unfinished, step, begin)[2:], ()
 
     def _next(self, i: tf.Tensor) -> tf.Tensor:
         """The number of the next step of a loop."""
@@ -216,20 +220,20 @@ class LaneProgram:
             loss, gradients = using
             return loss, products.dot(gradients, gradients, self.trailing, self.real)
 
-        def step(i: Any, moving: Moving, trace: Any, loss: Any, slope: Any, move: Any) -> Any:
+        def step(i: Any, stand: Stand, moving: Moving, trace: Any, loss: Any, slope: Any, move: Any) -> Any:
             move = segments.when(i == 1, square_of_move, move, (moving.params, moving.going), lanes=self)
             out = self._advance_step(observe, moving, trace, stand.after(i), inputs)
             moving, trace, now, gradients = out
             if not ahead:
                 loss, slope = segments.when(i == 0, seen, (loss, slope), (now, gradients), lanes=self)
-            return self._next(i), moving, trace, loss, slope, move
+            return self._next(i), stand.changed(i), moving, trace, loss, slope, move
 
         loss = slope = nan
         if ahead:
             loss, _, gradients = observe(moving, stand.groups, inputs)
             loss, slope = seen((), (loss, gradients))
-        begin = (nodes.constant(0), moving, trace, loss, slope, nan)
-        _, moving, trace, loss, slope, move = nodes.loop(lambda i, *_: i < count, step, begin)
+        begin = (nodes.constant(0), stand, moving, trace, loss, slope, nan)
+        _, _, moving, trace, loss, slope, move = nodes.loop(lambda i, *_: i < count, step, begin)
         move = segments.when(count == 1, square_of_move, move, (moving.params, moving.going), lanes=self)
         # One root of both: each costs 4 ms to compile, as some of TensorFlow's operations do.
         slope, move = tf.unstack(tf.sqrt(tf.stack([slope, move])))
@@ -277,8 +281,8 @@ class LaneProgram:
         steps: Any,
         enough: Any,
     ) -> tuple[tf.Tensor, Ran]:
-        stand, total = self._stand(moving, step, inputs, spans * steps)
         moving = moving._replace(going=moving.going & inputs.go)
+        stand, total = self._stand(moving.going, step, spans * steps)
         points: Nest = ()
         early: Nest = ()
         if self.lockstep and not self.program.curves:
@@ -323,16 +327,14 @@ class LaneProgram:
             slot = tf.where((j > 0) & (j <= pieces) & (count > 0), nowhere + j, slot)
             return count, tf.where(j == 0, 0, slot)
 
-        def outer(j: Any, row: Any, fresh: Any, moving: Moving, trace: Any, points: Any) -> Any:
+        def outer(j: Any, stand: Stand, fresh: Any, moving: Moving, trace: Any, points: Any) -> Any:
             count, slot = extent(j, fresh)
-            count = tf.minimum(count, total - row)
-            moving, trace, point = self._segment(moving, trace, stand.after(row), count, inputs)
-            points = nodes.put(points, slot, point, xla=self.jit) if self.program.curves else ()
-            # Changed by the loop, as far as XLA can see: what a loop keeps it may take for a constant, and
-            # would compile anew for each value of it.
-            return j + 1, row + count, fresh & (j >= 0), moving, trace, points
+            count = tf.minimum(count, total - stand.row)
+            moving, trace, point = self._segment(moving, trace, stand, count, inputs)
+            points = nodes.put(points, slot, point[None], xla=self.jit) if self.program.curves else ()
+            return j + 1, stand.after(count), fresh & (j >= 0), moving, trace, points
 
-        def unfinished(j: Any, row: Any, fresh: Any, moving: Moving, *_: Any) -> tf.Tensor:
+        def unfinished(j: Any, stand: Stand, fresh: Any, moving: Moving, *_: Any) -> tf.Tensor:
             more = (j < last) & tf.reduce_any(moving.going)
             if self.lockstep:
                 return more
@@ -344,11 +346,11 @@ class LaneProgram:
         if self.program.curves:
             points = tf.zeros([nowhere + 1 + pieces, 3 + self.coordinates, self.lanes.count], self.real)
         fresh = stand.step == 0 if self.lockstep else tf.reduce_any(moving.going & (stand.step == 0))
-        begin = (nodes.constant(0), nodes.constant(0), fresh, moving, trace, points)
-        _, row, _, moving, trace, points = nodes.loop(unfinished, outer, begin)
+        begin = (nodes.constant(0), stand, fresh, moving, trace, points)
+        _, stand, _, moving, trace, points = nodes.loop(unfinished, outer, begin)
         if not self.program.curves:
-            return row, moving, trace, (), ()
-        return row, moving, trace, points[: nowhere + 1], points[nowhere + 1 :]
+            return stand.row, moving, trace, (), ()
+        return stand.row, moving, trace, points[: nowhere + 1], points[nowhere + 1 :]
 
     def _advance_at_once(self, handle: tf.Tensor, *given: Nest) -> Any:
         """`_advance_lanes` for a program that is one function of XLA's; what it gives beside the trace is
@@ -362,11 +364,11 @@ class LaneProgram:
         assert packing is not None
         self.traces += 1
 
-        def once(k: Any, values: tf.Tensor, *_: Any) -> Any:
+        def once(k: Any, values: tf.Tensor, *packed: tf.Tensor) -> Any:
             # Made to depend on the round, or XLA would compute parts of it before the loop.
             k, known = lift.materialize((k, given))
             values, ran = self._on_trace(values, *known)
-            return k + 1, values, *packing.pack(ran)
+            return k + 1, values, *packing.pack(ran, packed)
 
         # One, which XLA must not know: it takes loops of one round apart.
         rounds = 1 + tf.minimum(given[-1], 0)
@@ -375,17 +377,15 @@ class LaneProgram:
         _, values, *packed = nodes.loop(lambda k, *_: k < rounds, once, begin)
         return _after(trace.write(handle, values), packed)
 
-    def _stand(
-        self, moving: Moving, step: tf.Tensor, inputs: Inputs, asked: tf.Tensor
-    ) -> tuple[Stand, tf.Tensor]:
+    def _stand(self, going: tf.Tensor, step: tf.Tensor, asked: tf.Tensor) -> tuple[Stand, tf.Tensor]:
         """Where a call begins, and how many steps it makes of those that are asked for."""
-        going = moving.going & inputs.go
+        row = nodes.constant(0)
         if not self.lockstep:
-            return Stand(tf.constant(0), step, self.maths.steps_of_groups(moving.going, step)), asked
+            return Stand(row, step, self.maths.steps_of_groups(going, step)), asked
         # A reduction over lanes is four loops to compile: in lockstep one number says what they would.
         at = tf.reduce_max(tf.where(going, step, 0))
         asked = tf.minimum(asked, self.program.budget - at + 1)  # at the budget, one observation
-        return Stand(tf.constant(0), at, tf.fill([self.lanes.groups], at)), asked
+        return Stand(row, at, tf.fill([self.lanes.groups], at)), asked
 
     def _gives(self, carry: Carry) -> Ran:
         """Specifications of what `_advance_lanes` returns."""
@@ -411,7 +411,7 @@ class LaneProgram:
         """The most that a call may be asked for; whole strides, unless one is longer than a call. Learning
         workloads come back to the host at every recorded point, to be evaluated."""
         rounds = self.plan.rounds
-        most = max(1, MAX_STEPS_PER_CALL // self.plan.span)
+        most = max(1, tiling.MAX_STEPS_PER_CALL // self.plan.span)
         if most < rounds:
             return most
         strides = 1 if self.monitored else min(self.plan.strides, most // rounds, MAX_STRIDES_PER_CALL)
@@ -458,8 +458,10 @@ class LaneProgram:
         """One call of the compiled program, and what is found in its trace.
 
         Args:
-            spans, steps, enough: see `_advance_lanes`.
+            spans, steps, enough: see `_advance_lanes`; spans of at most `spans_per_call`.
         """
+        if steps > self.plan.span or spans > self.spans_per_call + self.ends_by_itself:
+            raise ValueError(f"{spans} spans of {steps} steps do not fit a trace of {self.rows} rows")
         ran = self._run(carry, inputs, spans, steps, enough)
         return ran, self.books.look(carry, ran, inputs.targets)
 
@@ -498,7 +500,7 @@ class LaneProgram:
         """
 
         def once(k: tf.Tensor, moving: Moving, step: tf.Tensor, *_: Nest) -> Any:
-            stand, count = self._stand(moving, step, inputs, tf.constant(1))
+            stand, count = self._stand(moving.going, step, tf.constant(1))
             trace = tf.zeros([1, self.lanes.count], self.real)
             moving, trace, record = self._segment(moving, trace, stand, count, inputs)
             return k + 1, moving, step + k, trace[0], record

@@ -1,7 +1,7 @@
 """What is kept of every lane, and what is summed of it along the way.
 
-A segment is at most a span of steps. A call's trace holds a row per step: the value of lanes that went on and
-were fine, infinity for all others (`harness.bookkeeping`).
+A call's trace holds a row per step: the value of lanes that went on and were fine, infinity for all others
+(`harness.bookkeeping`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LADDER = 12  # targets per cell, the last one being the workload's own
 
 
 class Carry(NamedTuple):
-    """What lives on the device between calls; `params`, `state`, `previous` and `tail_mean` are in the
+    """What is kept between calls; `params`, `state`, `previous` and `tail_mean` are in the
     memory layout of `harness.lift`, the rest is [lanes]."""
 
     params: Nest
@@ -61,6 +61,15 @@ class Stand(NamedTuple):
     def after(self, steps: tf.Tensor) -> Stand:
         """So many steps later."""
         return Stand(self.row + steps, self.step + steps, self.groups + steps)
+
+    def changed(self, i: tf.Tensor) -> Stand:
+        """The same, changed by a loop as far as TensorFlow can see: what a loop keeps it may take for a
+        constant, and XLA would compile anew for each value of it.
+
+        Args:
+            i: the loop's counter.
+        """
+        return self.after(i - i)
 
 
 class Stability(NamedTuple):

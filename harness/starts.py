@@ -46,11 +46,12 @@ class StartingPoints:
     Args:
         workload: an instance in the program's dtype.
         real: dtype of losses and sums.
-        examples: of a batch, those that are used, from the first on; None: all.
+        parts: of a batch that is looked at a part after another: where each begins, how many examples it
+            has, and its share of the loss; empty: it is looked at whole.
     """
 
-    def __init__(self, workload: Any, real: tf.DType, examples: int | None = None):
-        self.workload, self.real, self.examples = workload, real, examples
+    def __init__(self, workload: Any, real: tf.DType, parts: Sequence[tuple[int, int, float]] = ()):
+        self.workload, self.real, self.parts = workload, real, parts
         self._known: dict[int, Start] = {}
         self._seen = tf.function(self._look, autograph=False)
 
@@ -87,13 +88,21 @@ class StartingPoints:
         """Loss of a run's first batch, the norm of its gradient, and what a target on the loss is compared
         with."""
         batch = self.workload.batch(seed, 0)
-        if self.examples is not None:
-            batch = tf.nest.map_structure(lambda leaf: leaf[: self.examples], batch)
+        value = self.workload.objective(params)
+        found = [self._differentiate(params, batch)] if not self.parts else []
+        for first, size, share in self.parts:
+            some = tf.nest.map_structure(lambda leaf, i=first, n=size: leaf[i : i + n], batch)
+            seen = self._differentiate(params, some)
+            found.append([tf.constant(share, each.dtype) * each for each in seen])
+        loss, *leaves = (tf.add_n(each) for each in zip(*found, strict=True))
+        squares = [tf.reduce_sum(tf.square(tf.cast(leaf, self.real))) for leaf in leaves]
+        return loss, tf.sqrt(tf.add_n(squares)), loss if value is None else value
+
+    def _differentiate(self, params: Nest, batch: Nest) -> list[tf.Tensor]:
+        """The loss, and its gradient by each leaf of the parameters."""
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(params)
             loss = self.workload.loss(params, batch)
         none = tf.UnconnectedGradients.ZERO
-        leaves = tf.nest.flatten(tape.gradient(loss, params, unconnected_gradients=none))
-        squares = [tf.reduce_sum(tf.square(tf.cast(leaf, self.real))) for leaf in leaves]
-        value = self.workload.objective(params)
-        return loss, tf.sqrt(tf.add_n(squares)), loss if value is None else value
+        gradients = tape.gradient(loss, params, unconnected_gradients=none)
+        return [loss, *(tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(gradients))]

@@ -115,8 +115,8 @@ class TileRun:
         seeds = unique.tolist()
         if not self.warm.points.knows(seeds):
             with _away():  # the first look at a seed may take long
-                self.warm.starts(seeds)
-        starts = self.warm.starts(seeds)
+                self.call(self.warm.starts, seeds)
+        starts = self.call(self.warm.starts, seeds)
         self.starts, self.first = starts.params, (starts.losses, starts.gradients)
         self.traced = self._traced_columns()
         real = self.compiled.real.as_numpy_dtype
@@ -290,7 +290,8 @@ class TileRun:
         book.initial_loss[cell], book.initial_gradient[cell] = (of[self.seed_row[cell]] for of in self.first)
         book.path[cell] = np.asarray(carry.path)[at]
         book.turns[cell] = np.asarray(carry.turns)[at]
-        book.displacement[cell], book.tail_std[cell] = self._distances(carry, at, cell)
+        with _away():
+            book.displacement[cell], book.tail_std[cell] = self._distances(carry, at, cell)
         if not self.by_metric:
             book.final[cell] = final
             book.best[cell] = np.asarray(carry.best)[at]
@@ -308,8 +309,9 @@ class TileRun:
         last = self.compiled.trailing
 
         def of_lanes(leaf: Any) -> np.ndarray:
-            leaf = np.asarray(leaf)
-            return np.moveaxis(leaf[..., at], -1, 0) if last else leaf[at]
+            take = tf.gather if isinstance(leaf, tf.Tensor) else np.take  # a device gives what is asked for
+            found = np.asarray(take(leaf, at, axis=-1 if last else 0))
+            return np.moveaxis(found, -1, 0) if last else found
 
         params = tf.nest.map_structure(of_lanes, carry.params)
         starts = tf.nest.map_structure(lambda leaf: leaf[self.seed_row[cell]], self.starts)

@@ -13,8 +13,10 @@ import numpy as np
 from harness.types import Cell, Lanes
 
 EARLY_STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
-# XLA's CPU backend rewrites reductions over 32 rows or more into trees of windows, several times slower.
+# Steps between two looks at who is left, where points are kept or lanes are refilled.
 LONGEST_SPAN = 25
+# A value of each is kept for every lane until the call is over: 4 or 8 bytes.
+MAX_STEPS_PER_CALL = 1000
 
 
 @dataclass(frozen=True)

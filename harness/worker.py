@@ -10,14 +10,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import Any
 
-from harness import catalog, rows
+from harness import catalog, rows, tiling
 from harness.records import Store
 from harness.runtime import stable_names, tensorflow
 from harness.types import Cell, Component, Lanes, Outcome, Program, RunError, Tile, digest
 
 tf = tensorflow()
 
-from harness import program as lanes_program  # noqa: E402
 from harness.batchsplit import BatchLoop  # noqa: E402
 from harness.bookkeeping import Bookkeeper, Form  # noqa: E402
 from harness.evaluation import Evaluator  # noqa: E402
@@ -136,7 +135,7 @@ class Programs:
                     program.stride,
                     program.curves,
                     program.shared,
-                    lanes_program.MAX_STEPS_PER_CALL,
+                    tiling.MAX_STEPS_PER_CALL,
                 ]
                 if loop is not None:  # its functions know their devices
                     names += [self.placement.name, self.placement.device]
@@ -164,11 +163,11 @@ class Programs:
         return Place.of(key, decides) if own else Place(key, None)
 
     def _starting(self, compiled: LaneProgram) -> StartingPoints:
-        used = compiled.loop.examples if compiled.loop is not None else None
-        key = digest([repr(compiled.workload), compiled.program.dtype, used])
+        parts = compiled.loop.examples if compiled.loop is not None else []
+        key = digest([repr(compiled.workload), compiled.program.dtype, parts])
         with self._guard:  # shared by programs of a workload
             if key not in self._points:
-                self._points[key] = StartingPoints(compiled.workload, compiled.real, used)
+                self._points[key] = StartingPoints(compiled.workload, compiled.real, parts)
             return self._points[key]
 
     def _bookkeeper(self, form: Form) -> Bookkeeper:

@@ -82,3 +82,13 @@ class OneAtATime(Good):
             lambda p, g, r: (p - r * g).astype(p.dtype), [params, grads, lr], params.dtype
         )
         return tf.ensure_shape(moved, params.shape), state
+
+
+@dataclass(frozen=True)
+class Scheduled(Good):
+    """Looks its step up in a table: an operation whose place XLA would rather know while compiling."""
+
+    def update(self, params: Any, grads: Any, state: Any, lr: Any, step: Any) -> Any:
+        share = tf.constant(np.linspace(1.0, 0.5, 10))[tf.cast(step, tf.int32) % 10]
+        lr = tf.cast(lr, tf.float64) * share
+        return tf.nest.map_structure(lambda p, g: p - tf.cast(lr, p.dtype) * g, params, grads), state

@@ -20,7 +20,7 @@ def test_there_and_back() -> None:
         "y": tf.constant([7.0, 8.0, np.nan]),
     }
     packing = Packing(nest, 3)
-    packed = packing.pack(nest)
+    packed = packing.pack(nest, packing.empty())
     assert [each.shape for each in packed] == [each.shape for each in packing.empty()]
     assert {each.dtype for each in packed} == {tf.float32, tf.int32, tf.bool}  # one for each
     again = packing.unpack([each.numpy() for each in packed])
@@ -31,4 +31,4 @@ def test_there_and_back() -> None:
 
 def test_another_structure_is_refused() -> None:
     with pytest.raises(ValueError, match="structure"):
-        Packing({"x": tf.zeros([3])}, 3).pack({"y": tf.zeros([3])})
+        Packing({"x": tf.zeros([3])}, 3).pack({"y": tf.zeros([3])}, [])

@@ -73,3 +73,19 @@ def test_a_target_on_a_metric_is_compared_with_the_metric() -> None:
     found = StartingPoints(Measured(), tf.float64).of([0], lambda value: np.array([value]))
     assert found.values[0] == pytest.approx(np.sqrt(5))
     assert found.losses[0] == pytest.approx(scipy.optimize.rosen([0.0, -1.0, 2.0]))
+
+
+class Mean(Noisy):
+    def batch(self, seed: Any, step: Any) -> Any:
+        return tf.range(7.0, dtype=tf.float64)
+
+    def loss(self, params: Any, batch: Any) -> Any:
+        return tf.reduce_mean(batch * tf.reduce_sum(params["x"] ** 2))
+
+
+def test_a_batch_in_parts_of_which_some_examples_are_not_used() -> None:
+    points = StartingPoints(Mean(), tf.float64, [(0, 4, 2 / 3), (4, 2, 1 / 3)])
+    found = points.of([2], lambda value: np.array([value]))
+    x, mean = np.array([1.0, -1.0, 2.0]), np.mean(range(6))
+    assert found.losses[0] == pytest.approx(mean * x @ x, rel=1e-14)
+    assert found.gradients[0] == pytest.approx(np.linalg.norm(2 * mean * x), rel=1e-14)
