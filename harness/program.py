@@ -170,18 +170,19 @@ class LaneProgram:
 
     def _segment(
         self, moving: Moving, trace: Any, stand: Stand, count: tf.Tensor, inputs: Inputs
-    ) -> tuple[Moving, Any, Nest]:
-        """`count` steps of every lane that is going.
+    ) -> tuple[Moving, Any, tf.Tensor, Nest]:
+        """`count` steps of every lane that is going, of a network fewer where none goes on.
 
         Args:
             trace: [rows, lanes], written to from the row on where the lanes stand.
 
         Returns:
-            What moves, the trace, and what is recorded of the first step, [quantities, lanes]; () where no
-            points are kept.
+            What moves, the trace, how many steps were made, and what is recorded of the first one,
+            [quantities, lanes]; () where no points are kept.
         """
         if self.program.curves:
-            return self._recorded(moving, trace, stand, count, inputs)
+            moving, trace, record = self._recorded(moving, trace, stand, count, inputs)
+            return moving, trace, count, record
 
         def step(i: Any, stand: Stand, moving: Moving, trace: Any) -> Any:
             observe = self.maths.observe
@@ -193,7 +194,8 @@ class LaneProgram:
             return (i < count) & tf.reduce_any(moving.going) if self.network else i < count
 
         begin = (nodes.constant(0), stand, moving, trace)
-        return *nodes.loop(unfinished, step, begin)[2:], ()
+        made, _, moving, trace = nodes.loop(unfinished, step, begin)
+        return moving, trace, made, ()
 
     def _next(self, i: tf.Tensor) -> tf.Tensor:
         """The number of the next step of a loop."""
@@ -286,7 +288,7 @@ class LaneProgram:
         points: Nest = ()
         early: Nest = ()
         if self.lockstep and not self.program.curves:
-            moving, trace, _ = self._segment(moving, trace, stand, total, inputs)
+            moving, trace, total, _ = self._segment(moving, trace, stand, total, inputs)
         else:
             cut = spans, steps, enough, total
             out = self._segment_by_segment(moving, trace, stand, inputs, *cut)
@@ -330,9 +332,9 @@ class LaneProgram:
         def outer(j: Any, stand: Stand, fresh: Any, moving: Moving, trace: Any, points: Any) -> Any:
             count, slot = extent(j, fresh)
             count = tf.minimum(count, total - stand.row)
-            moving, trace, point = self._segment(moving, trace, stand, count, inputs)
+            moving, trace, made, point = self._segment(moving, trace, stand, count, inputs)
             points = nodes.put(points, slot, point[None], xla=self.jit) if self.program.curves else ()
-            return j + 1, stand.after(count), fresh & (j >= 0), moving, trace, points
+            return j + 1, stand.after(made), fresh & (j >= 0), moving, trace, points
 
         def unfinished(j: Any, stand: Stand, fresh: Any, moving: Moving, *_: Any) -> tf.Tensor:
             more = (j < last) & tf.reduce_any(moving.going)
@@ -501,9 +503,9 @@ class LaneProgram:
 
         def once(k: tf.Tensor, moving: Moving, step: tf.Tensor, *_: Nest) -> Any:
             stand, count = self._stand(moving.going, step, tf.constant(1))
-            trace = tf.zeros([1, self.lanes.count], self.real)
-            moving, trace, record = self._segment(moving, trace, stand, count, inputs)
-            return k + 1, moving, step + k, trace[0], record
+            blank = tf.fill([1, self.lanes.count], tf.constant(np.inf, self.real))
+            out = self._segment(moving, blank, stand, count, inputs)
+            return k + 1, out[0], step + k, out[1][0], out[3]
 
         # A loop of one round, which changes where the lanes stand and who goes: outside of one, or where a
         # loop keeps them, XLA takes them for constants, and would compile anew for each of their values.

@@ -17,6 +17,9 @@ tf = tensorflow()
 
 from harness.bookkeeping import BLOCK, Bookkeeper, Form, Found, distances  # noqa: E402
 from harness.segments import LADDER  # noqa: E402
+from harness.strategies import Placement  # noqa: E402
+from harness.tilerun import TileRun  # noqa: E402
+from harness.worker import Programs  # noqa: E402
 
 LANES, ROWS = 24, 3 * BLOCK
 RNG = np.random.default_rng(7)
@@ -104,3 +107,33 @@ def test_calls_shorter_than_what_a_run_records(
     # Another length of calls is another program for XLA, which may round a loss another way.
     for one, other in zip(whole, frames("short"), strict=True):
         pd.testing.assert_frame_equal(one, other, rtol=1e-5)
+
+
+@pytest.mark.parametrize("workload", ["digits_mlp(hidden=[16], steps=120)", "rosenbrock(steps=120)"])
+@pytest.mark.parametrize("stop", ["budget", "target"])
+def test_steps_that_nobody_made_are_not_read(workload: str, stop: str) -> None:
+    """All lanes of a tile end early, after one that has filled the trace."""
+    rates = [1e-5, 1e12]
+    study = Study(
+        name="early",
+        workloads=[workload],
+        optimizers=["momentum"],
+        learning_rates=rates,
+        seeds=16,
+        lanes=16,
+        stop=stop,
+        record={"curves": False},
+    )
+    planned = study.plan()
+    (key,) = planned.programs
+    programs = Programs(Placement("one_device", ["CPU:0"]))
+    warm, _ = programs.get(planned.programs[key])
+    cells = [cell for tile in planned.tiles for cell in tile.cells]
+    steps = []
+    for rate in rates:
+        those = tuple(cell for cell in cells if cell.learning_rate == rate)
+        run = TileRun(warm, those, programs.placement.run, curves=False)
+        run.run()
+        steps.append(run.ledger.steps)
+    assert len(steps[1]) == 16 and run.ledger.diverged.all() and (run.ledger.last_miss <= steps[1]).all()
+    assert (steps[0] == 120).all() and (steps[1] < 8).all(), steps[1]
