@@ -8,7 +8,7 @@ from typing import Any
 
 from harness import lanes as ladder
 from harness.feasibility import batch_size, mean_of_parts
-from harness.tiling import MAX_STEPS_PER_CALL, RecordPlan
+from harness.tiling import VALUES_PER_CALL, RecordPlan
 from harness.types import Cell, Lanes, Program, Tile, digest
 
 # Cells of a tile: enough calls to make a commit cheap, few enough for progress and for spreading.
@@ -211,8 +211,8 @@ def plan(
         )
         programs[key] = program
         lane_bytes = shape.part_bytes if program.parts > 1 else shape.lane_bytes
-        trace = 8 * min(program.budget, MAX_STEPS_PER_CALL)  # at most
-        largest = max(largest, (lane_bytes + trace) * chosen.count)
+        trace = 8 * min(program.budget * chosen.count, VALUES_PER_CALL)  # at most
+        largest = max(largest, lane_bytes * chosen.count + trace)
         left = [c for c in group if c.cell_id not in done]
         # Who asks for a number of lanes has a size of tiles in mind.
         tiles += _tiles(program, left, shape.shared_batch, one_round=lanes is not None)

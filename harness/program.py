@@ -258,7 +258,7 @@ class LaneProgram:
 
         Where points are kept and runs begin, the first span is cut at the early steps that are recorded.
         Where runs end at their targets, the call is over at the first recorded step at which no more than
-        `enough` lanes are left.
+        `enough` lanes are left, at the end of any span where nothing is recorded.
 
         Args:
             handle: of the trace that is written.
@@ -341,7 +341,7 @@ class LaneProgram:
             if self.lockstep:
                 return more
             span = j - pieces
-            on_point = (span > 0) & (span % rounds == 0)
+            on_point = (span > 0) & (span % (rounds if self.program.curves or self.monitored else 1) == 0)
             return more & (~on_point | (tf.reduce_sum(tf.cast(moving.going, tf.int32)) > enough))
 
         points: Any = ()
@@ -413,7 +413,7 @@ class LaneProgram:
         """The most that a call may be asked for; whole strides, unless one is longer than a call. Learning
         workloads come back to the host at every recorded point, to be evaluated."""
         rounds = self.plan.rounds
-        most = max(1, tiling.MAX_STEPS_PER_CALL // self.plan.span)
+        most = max(1, tiling.VALUES_PER_CALL // (self.plan.span * self.lanes.count))
         if most < rounds:
             return most
         strides = 1 if self.monitored else min(self.plan.strides, most // rounds, MAX_STRIDES_PER_CALL)

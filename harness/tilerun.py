@@ -231,6 +231,9 @@ class TileRun:
         Lanes at their budget need one observation; lanes nearer to it than a stride, the rest of a stride.
         """
         span, stride, most = self.plan.span, self.plan.stride, self.compiled.spans_per_call
+        if not (self.program.curves or self.compiled.monitored or self.compiled.lockstep):
+            # Nothing is recorded in between, and each lane ends at its own budget.
+            return self.live.copy(), min(int(left[self.live].max()) // span + 1, most), span
         at_end, near = self.live & (left == 0), self.live & (left < stride)
         if at_end.any():
             return at_end, 1, 1

@@ -15,8 +15,9 @@ from harness.types import Cell, Lanes
 EARLY_STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 # Steps between two looks at who is left, where points are kept or lanes are refilled.
 LONGEST_SPAN = 25
-# A value of each is kept for every lane until the call is over: 4 or 8 bytes.
-MAX_STEPS_PER_CALL = 1000
+# Of all lanes and steps of a call, 4 or 8 bytes each: many enough that a call's own cost, half a millisecond,
+# is a tenth of it, few enough to stay in a cache.
+VALUES_PER_CALL = 2**20
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ class Programs:
                     program.stride,
                     program.curves,
                     program.shared,
-                    tiling.MAX_STEPS_PER_CALL,
+                    tiling.VALUES_PER_CALL,
                 ]
                 if loop is not None:  # its functions know their devices
                     names += [self.placement.name, self.placement.device]

@@ -102,7 +102,7 @@ def test_calls_shorter_than_what_a_run_records(
         return [table.sort_values("cell_id", ignore_index=True) for table in kept]
 
     whole = frames("whole")
-    monkeypatch.setattr(tiling, "MAX_STEPS_PER_CALL", 40)
+    monkeypatch.setattr(tiling, "VALUES_PER_CALL", 40 * fields["lanes"])
     assert tiling.LONGEST_SPAN < 40 < 115  # a stride is several calls, a call more than a span or one
     # Another length of calls is another program for XLA, which may round a loss another way.
     for one, other in zip(whole, frames("short"), strict=True):

@@ -15,7 +15,7 @@ SCRIPT = f"""
 import sys
 from pathlib import Path
 from harness import Study, tiling
-tiling.MAX_STEPS_PER_CALL = 25
+tiling.VALUES_PER_CALL = 25 * 4  # lanes
 from harness.runtime import cache_folder
 from harness.strategies import Placement
 from harness.tilerun import TileRun
