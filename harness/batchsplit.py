@@ -232,7 +232,7 @@ class BatchLoop:
     def _advance(
         self, moving: Moving, step: tf.Tensor, inputs: Inputs, spans: tf.Tensor, steps: tf.Tensor
     ) -> Any:
-        """As `LaneProgram._advance_lanes`; then the seconds that the first replica of this process waited
+        """What a call gives; then the seconds that the first replica of this process waited
         for sums, and whether all replicas hold the same bits."""
         devices = self.devices[:1] if self.central else self.devices
         movings, every_input = _copies(moving, devices), _copies(inputs, self.devices)

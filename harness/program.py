@@ -4,8 +4,8 @@ A step s observes the loss at x_s, then makes update s + 1. Per step the device 
 parameters, state, which lanes are still going, and a row of values in a trace. All else (first hits of every
 target, best value, divergence, steps) another program reads from the trace after the call
 (`harness.bookkeeping`): it is the same for all optimizers, and half of what there was to compile. A point is
-recorded at the start of a segment, and the host sees nothing but those points. A lane that is done is frozen
-at once.
+recorded at the start of a segment; the host sees those points and what was read. A lane that is done is
+frozen at once.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ class LaneProgram:
             return self._next(i), stand.changed(i), moving, trace
 
         def unfinished(i: Any, stand: Stand, moving: Moving, _: Any) -> tf.Tensor:
-            # To ask costs a point a twentieth of its step.
+            # A step of a point is so short that to ask would cost a part of it.
             return (i < count) & tf.reduce_any(moving.going) if self.network else i < count
 
         begin = (nodes.constant(0), stand, moving, trace)
@@ -244,33 +244,11 @@ class LaneProgram:
             points += [tf.cast(c, self.real) for c in tf.unstack(tf.nest.flatten(before)[0])]
         return moving, trace, tf.stack(points)
 
-    def _advance_lanes(
-        self,
-        handle: tf.Tensor,
-        moving: Moving,
-        step: tf.Tensor,
-        inputs: Inputs,
-        spans: Any,
-        steps: Any,
-        enough: Any,
-    ) -> Ran:
-        """`spans` × `steps` steps of every lane that may go (scalars int32, traced like the next).
-
-        Where points are kept and runs begin, the first span is cut at the early steps that are recorded.
-        Where runs end at their targets, the call is over at the first recorded step at which no more than
-        `enough` lanes are left, at the end of any span where nothing is recorded.
-
-        Args:
-            handle: of the trace that is written.
-            moving: where the lanes stand; those are `going` that are live.
-            step: updates done, [lanes].
-
-        Returns:
-            All but the trace.
-        """
+    def _advance_lanes(self, handle: tf.Tensor, *given: Nest) -> Ran:
+        """`_on_trace`, of the trace that a handle is of, which is written; returns the rest."""
         self.traces += 1
         trace = self.books.trace
-        values, ran = self._on_trace(trace.read(handle), moving, step, inputs, spans, steps, enough)
+        values, ran = self._on_trace(trace.read(handle), *given)
         return _after(trace.write(handle, values), ran)
 
     def _on_trace(
@@ -283,6 +261,20 @@ class LaneProgram:
         steps: Any,
         enough: Any,
     ) -> tuple[tf.Tensor, Ran]:
+        """`spans` × `steps` steps of every lane that may go (scalars int32, traced like the next).
+
+        Where points are kept and runs begin, the first span is cut at the early steps that are recorded.
+        Where runs end at their targets, the call is over at the first recorded step at which no more than
+        `enough` lanes are left, at the end of any span where nothing is recorded.
+
+        Args:
+            trace: [rows, lanes], of an earlier call.
+            moving: where the lanes stand; those are `going` that are live.
+            step: updates done, [lanes].
+
+        Returns:
+            The trace, and all else.
+        """
         moving = moving._replace(going=moving.going & inputs.go)
         stand, total = self._stand(moving.going, step, spans * steps)
         points: Nest = ()
@@ -355,8 +347,7 @@ class LaneProgram:
         return stand.row, moving, trace, points[: nowhere + 1], points[nowhere + 1 :]
 
     def _advance_at_once(self, handle: tf.Tensor, *given: Nest) -> Any:
-        """`_advance_lanes` for a program that is one function of XLA's; what it gives beside the trace is
-        packed.
+        """The same for a program that is one function of XLA's; what it gives beside the trace is packed.
 
         XLA copies every array that a loop changes before the loop, as operations of their own, and hands half
         of those that can begin to other threads, which may be at work on another tile for milliseconds. The
@@ -390,7 +381,7 @@ class LaneProgram:
         return Stand(row, at, tf.fill([self.lanes.groups], at)), asked
 
     def _gives(self, carry: Carry) -> Ran:
-        """Specifications of what `_advance_lanes` returns."""
+        """Specifications of what `_on_trace` returns beside the trace."""
         quantities, lanes = 3 + self.coordinates, self.lanes.count
         points, early = (), ()
         if self.program.curves:
@@ -460,7 +451,7 @@ class LaneProgram:
         """One call of the compiled program, and what is found in its trace.
 
         Args:
-            spans, steps, enough: see `_advance_lanes`; spans of at most `spans_per_call`.
+            spans, steps, enough: see `_on_trace`; spans of at most `spans_per_call`.
         """
         if steps > self.plan.span or spans > self.spans_per_call + self.ends_by_itself:
             raise ValueError(f"{spans} spans of {steps} steps do not fit a trace of {self.rows} rows")
