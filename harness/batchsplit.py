@@ -96,8 +96,8 @@ class BatchLoop:
         self.all_reduce_seconds = 0.0
         self.loop: Any = None
 
-    def advance(self, carry: Carry, inputs: Inputs, spans: int, steps: int) -> Ran:
-        """What a call gives.
+    def advance(self, carry: Carry, inputs: Inputs, spans: int, steps: int) -> tuple[Ran, tf.Tensor]:
+        """What a call gives, and its trace.
 
         Raises:
             PeerLost: another process of the strategy is gone.
@@ -108,7 +108,7 @@ class BatchLoop:
         asked = tf.nest.map_structure(tf.convert_to_tensor, (moving, carry.step, inputs._replace(begin=())))
         loop = self.loop if self.loop is not None else self._trace(*asked)
         try:
-            ran, seconds, agree = loop(*asked, tf.constant(spans), tf.constant(steps))
+            found, trace, seconds, agree = loop(*asked, tf.constant(spans), tf.constant(steps))
             self.all_reduce_seconds += float(seconds)
             alike = bool(agree)
         except LOSSES as error:
@@ -117,7 +117,8 @@ class BatchLoop:
             raise PeerLost(f"a process of the split batch is gone: {type(error).__name__}") from error
         if not alike:
             raise ReplicasDiffer("replicas of one run hold different parameters")
-        return ran
+        moving, points, made = found
+        return Ran(moving, points, int(made)), trace
 
     def _trace(self, moving: Moving, step: tf.Tensor, inputs: Inputs) -> Any:
         """Traces both halves of a step here, outside the replicas' threads: names of what XLA compiles then
@@ -261,13 +262,8 @@ class BatchLoop:
         count, _, movings, trace, records, seconds = tf.while_loop(
             lambda k, alive, *_: (k < spans * steps) & alive, body, (*begin, tf.constant(0.0, tf.float64))
         )
-        points = early = ()
-        if lanes.program.curves:
-            recorded = records.stack()
-            points, early = recorded[: strides + 1], recorded[strides + 1 :]
-        count = tf.fill([lanes.lanes.count], count)
-        ran = Ran(movings[0], trace.stack(), count, points, early)
-        return ran, seconds, self._agree(movings)
+        points = records.stack() if lanes.program.curves else ()
+        return (movings[0], points, count), trace.stack(), seconds, self._agree(movings)
 
     def _agree(self, movings: Sequence[Moving]) -> tf.Tensor:
         """Whether all replicas hold the same parameters and state, to the bit."""

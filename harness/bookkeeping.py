@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.eager import context
 
 from harness import nodes
 from harness.graphs import Graph, Place
-from harness.segments import LADDER, Carry, Moving, Stability
+from harness.kept import Kept
+from harness.segments import LADDER, Carry, Moving, kept
 
 Nest = Any
 
@@ -35,62 +35,33 @@ class Form:
     jit: bool
 
 
-class Trace:
-    """Values of a call's steps, [rows, lanes]: infinity where a lane did not go or was not fine.
-
-    They are kept in a variable, which programs change in place. Of an argument XLA makes a copy first, and of
-    one of a megabyte in parts that it leaves to other threads, which may be at work on another tile.
-
-    Args:
-        form: decides the shape.
-    """
-
-    def __init__(self, form: Form):
-        self.shape, self.dtype = [form.rows, form.lanes], form.real
-
-    def make(self) -> tf.Tensor:
-        """A variable's handle; the variable lives as long."""
-        raw: Any = tf.raw_ops
-        # Not a `tf.Variable`: strategies would make one for each of their replicas.
-        handle = raw.VarHandleOp(dtype=self.dtype, shape=self.shape, shared_name=context.anonymous_name())
-        self.write(handle, tf.zeros(self.shape, self.dtype))
-        return handle
-
-    def read(self, handle: tf.Tensor) -> tf.Tensor:
-        value = tf.raw_ops.ReadVariableOp(resource=handle, dtype=self.dtype)
-        return tf.ensure_shape(value, self.shape)
-
-    def write(self, handle: tf.Tensor, value: tf.Tensor) -> Any:
-        """Returns what was done, where it is traced."""
-        return tf.raw_ops.AssignVariableOp(resource=handle, value=value)
-
-
 class Ran(NamedTuple):
-    """What a call of a lanes' program gives; [lanes] unless stated."""
+    """What a call of a lanes' program gives, beside what it leaves in the books' trace."""
 
     moving: Moving
-    trace: Any  # a handle, see `Trace`
-    count: Any  # steps that were made, of all alike; rows from it on mean nothing
-    points: Nest  # [strides per call + 2, quantities, lanes], the last row for nothing; () where not kept
-    early: Nest  # [early steps, quantities, lanes], likewise
-
-    @property
-    def steps(self) -> int:
-        return int(np.asarray(self.count)[0])
+    points: Nest  # [slots, quantities, lanes], those of early steps last; () where points are not kept
+    steps: int  # that were made, of all lanes alike; the trace's rows from it on mean nothing
 
 
 class Found(NamedTuple):
-    """What is looked for in a trace; the first three as in `Carry`."""
+    """What is looked for in a trace; all but the last as in `Carry`."""
 
     best: Any
     best_step: Any
     hits: Any
+    last_miss: Any
     final: Any
     seen: Any  # values of each lane
 
 
+FOUND = Found._fields[:-1]
+
+
 class Bookkeeper:
     """Keeps the books of lanes.
+
+    `trace` holds the values of a call's steps, [rows, lanes]: infinity where a lane did not go or was not
+    fine.
 
     Args:
         form: decides the shapes.
@@ -99,11 +70,10 @@ class Bookkeeper:
 
     def __init__(self, form: Form, place: Place | None = None):
         self.form = form
-        self.trace = Trace(form)
+        self.trace = Kept(tf.TensorSpec([form.rows, form.lanes], form.real))
         self._look = Graph(
-            self._look_through, Found(*[0] * 5), jit=form.jit, name="look_through", place=place
+            self._look_through, Found(*[0] * 6), jit=form.jit, name="look_through", place=place
         )
-        self._mine = threading.local()
         self._compiled, self._lock = False, threading.Lock()
 
     def compile(self) -> None:
@@ -116,29 +86,22 @@ class Bookkeeper:
     def _idle(self) -> None:
         n, real = self.form.lanes, tf.zeros([self.form.lanes], self.form.real)
         whole, ladder = tf.zeros([n], tf.int32), tf.zeros([LADDER, n], tf.int32)
-        old, targets = Found(real, whole, ladder, real, whole), tf.cast(ladder, self.form.real)
-        self._look(self.handle, old, whole, tf.constant(0), targets)
+        old, targets = Found(real, whole, ladder, whole, real, whole), tf.cast(ladder, self.form.real)
+        self._look(self.trace.mine.handles, old, whole, tf.constant(0), targets)
 
-    @property
-    def handle(self) -> tf.Tensor:
-        """A trace for this thread's calls, one after another."""
-        if not hasattr(self._mine, "handle"):
-            self._mine.handle = self.trace.make()
-        return self._mine.handle
-
-    def _look_through(self, handle: tf.Tensor, old: Found, step: Any, count: Any, targets: Any) -> Found:
-        return look_through(old, step, self.trace.read(handle), count, targets)
+    def _look_through(self, handles: Nest, old: Found, step: Any, count: Any, targets: Any) -> Found:
+        return look_through(old, step, self.trace.read(handles), count, targets)
 
     def look(self, carry: Carry, ran: Ran, targets: tf.Tensor) -> Found:
-        """What was found before a call and in its trace.
+        """What was found before a call of this thread and in its trace.
 
         Args:
             carry: before the call.
             targets: [LADDER, lanes], none above the one before it.
         """
         none = np.zeros(self.form.lanes, np.int32)
-        old = Found(carry.best, carry.best_step, carry.hits, carry.final, none)
-        return self._look(ran.trace, old, carry.step, np.int32(ran.steps), targets)
+        old = Found(*(getattr(carry, name) for name in FOUND), seen=none)
+        return self._look(self.trace.mine.handles, old, carry.step, np.int32(ran.steps), targets)
 
 
 def after(
@@ -154,25 +117,20 @@ def after(
         at_target: whether a run ends at its last target.
     """
     live, step, seen = np.asarray(carry.live), np.asarray(carry.step), np.asarray(found.seen)
-    moving, going = ran.moving, np.asarray(ran.moving.going)
     acting = live & go
-    ended = acting & ~going
-    done = ended & (seen > 0) & (step + seen > budget)
+    done = step + seen > budget
     if at_target:
-        done |= ended & (seen > 0) & (np.asarray(found.final) <= np.asarray(targets)[-1])
-    kept = moving.stability._asdict() if isinstance(moving.stability, Stability) else {}
+        done |= np.asarray(found.final) <= np.asarray(targets)[-1]
+    done &= acting & (seen > 0)
+    diverged = acting & ~done & (seen < ran.steps)  # a lane that goes on has a value of every step
     return carry._replace(
-        params=moving.params,
-        state=moving.state,
+        params=ran.moving.params,
+        state=ran.moving.state,
         step=step + seen - done,
-        live=np.where(acting, going, live),
-        diverged=np.asarray(carry.diverged) | (ended & ~done),
-        final=found.final,
-        best=found.best,
-        best_step=found.best_step,
-        hits=found.hits,
-        last_miss=moving.last_miss,
-        **kept,
+        live=live & ~done & ~diverged,
+        diverged=np.asarray(carry.diverged) | diverged,
+        **{name: getattr(found, name) for name in FOUND},
+        **kept(ran.moving.stability),
     )
 
 
@@ -190,31 +148,39 @@ def look_through(
 
     def block(begin: tf.Tensor, old: Found) -> Nest:
         size = tf.minimum(count - begin, BLOCK)
-        low, at, final, seen = _look_down(trace, begin, size, old)
+        low, at, missed, final, seen = _look_down(trace, begin, size, old, targets[-1])
         hits = _first_hits(old.hits, trace, begin, size, step + begin, low, targets)
         best_step = nodes.where(low < old.best, step + begin + at, old.best_step)
-        return begin + BLOCK, Found(tf.minimum(old.best, low), best_step, hits, final, seen)
+        last_miss = nodes.where(missed >= 0, step + begin + missed, old.last_miss)
+        best = tf.minimum(old.best, low)
+        return begin + BLOCK, Found(best, best_step, hits, last_miss, final, seen)
 
     return nodes.loop(lambda begin, _: begin < count, block, (nodes.constant(0), old))[1]
 
 
 def _look_down(
-    trace: tf.Tensor, begin: tf.Tensor, size: tf.Tensor, old: Found
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    trace: tf.Tensor, begin: tf.Tensor, size: tf.Tensor, old: Found, target: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """Of a block's rows: the lowest value of each lane (infinity where it has none) and its row in the block;
-    and the last value, and how many there are, since the call began.
+    the last row that missed the target (-1 where none did); and the last value, and how many there are, since
+    the call began.
 
     Row by row, so that it is whole vectors of lanes: XLA makes a reduction by column.
     """
 
-    def look(j: tf.Tensor, low: tf.Tensor, at: tf.Tensor, final: tf.Tensor, seen: tf.Tensor) -> Nest:
+    def look(
+        j: tf.Tensor, low: tf.Tensor, at: tf.Tensor, missed: tf.Tensor, final: tf.Tensor, seen: tf.Tensor
+    ) -> Nest:
         row = nodes.row(trace, begin + j)
         fine = row < np.inf
         at = nodes.where(row < low, j, at)
-        return j + 1, tf.minimum(low, row), at, nodes.where(fine, row, final), seen + tf.cast(fine, tf.int32)
+        missed = nodes.where(fine & (row > target), j, missed)
+        final, seen = nodes.where(fine, row, final), seen + tf.cast(fine, tf.int32)
+        return j + 1, tf.minimum(low, row), at, missed, final, seen
 
     infinity = tf.fill([trace.shape[1]], tf.constant(np.inf, trace.dtype))
-    start = (nodes.constant(0), infinity, tf.zeros_like(old.seen), old.final, old.seen)
+    none = tf.zeros_like(old.seen)
+    start = (nodes.constant(0), infinity, none, none - 1, old.final, old.seen)
     return nodes.loop(lambda j, *_: j < size, look, start)[1:]
 
 

@@ -22,8 +22,8 @@ import tensorflow as tf
 from harness import lift, nodes, products, segments, tiling
 from harness.bookkeeping import Bookkeeper, Form, Found, Ran, after
 from harness.graphs import Graph, Place
+from harness.kept import Kept
 from harness.lanemaths import Inputs, LaneMaths
-from harness.packing import Packing
 from harness.runtime import xla_has_started
 from harness.seating import Seating
 from harness.segments import Carry, Moving, Stand
@@ -100,13 +100,9 @@ class LaneProgram:
         self.seating = Seating(maths, graph=graph, **kinds)
         carry = self.empty()
         self.books = books(Form(self.lanes.count, self.rows, self.real, jit))
-        gives = self._gives(carry)
-        # Of points, all that a call gives beside its trace is packed: see `_advance_at_once`.
-        self.packing = Packing(gives, self.lanes.count) if self.trailing and jit else None
-        if self.packing is None:
-            self._advance = graph(self._advance_lanes, gives)
-        else:
-            self._advance = graph(self._advance_at_once, [0] * len(self.packing.dtypes))
+        moving = segments.moving(carry)
+        self.kept = Kept((moving._replace(going=()), self._points()), one_at_a_time=True)
+        self._advance = graph(self._advance_lanes, 0)
         self._view = graph(self._view_lanes, self.start)
         self.loop = loop(self) if loop is not None else None
 
@@ -117,7 +113,7 @@ class LaneProgram:
 
         def observe(moving: Moving, steps: tf.Tensor, inputs: Inputs) -> tuple[tf.Tensor, tf.Tensor, Nest]:
             # Only what it reads, or other shapes of the rest would have it traced again.
-            using = moving._replace(going=(), last_miss=(), stability=())
+            using = moving._replace(going=(), stability=())
             return look(using, steps, inputs)
 
         return observe
@@ -151,9 +147,6 @@ class LaneProgram:
         going = (row < np.inf) & (step < self.program.budget)
         if self.ends_at_target:
             going = going & (row > inputs.targets[-1])
-        # Kept here and not read from the trace: a reduction over a conjunction is not vectorised, seven times
-        # as slow as all others.
-        missed = (row < np.inf) & (row > inputs.targets[-1])
         params, state = self.maths.candidates(moving, gradients, step, inputs, going)
         stability = ()
         if self.program.stability:
@@ -163,7 +156,6 @@ class LaneProgram:
             params=lift.select(going, params, moving.params, self.trailing),
             state=state,
             going=going,
-            last_miss=tf.where(missed, step, moving.last_miss),
             stability=stability,
         )
         return after, trace, loss, gradients
@@ -244,24 +236,55 @@ class LaneProgram:
             points += [tf.cast(c, self.real) for c in tf.unstack(tf.nest.flatten(before)[0])]
         return moving, trace, tf.stack(points)
 
-    def _advance_lanes(self, handle: tf.Tensor, *given: Nest) -> Ran:
-        """`_on_trace`, of the trace that a handle is of, which is written; returns the rest."""
-        self.traces += 1
-        trace = self.books.trace
-        values, ran = self._on_trace(trace.read(handle), *given)
-        return _after(trace.write(handle, values), ran)
+    def _advance_lanes(self, trace: Nest, handles: Nest, moving: Moving, *given: Nest) -> tf.Tensor:
+        """`_steps`, whose outcome is kept; returns how many steps were made.
 
-    def _on_trace(
+        Args:
+            trace, handles: of the books' trace, and of `kept`.
+            moving: where the lanes stand.
+        """
+        self.traces += 1
+        values, kept = self.books.trace.read(trace), self.kept.read(handles)
+        if self.trailing and self.jit:
+            values, *kept, made = self._at_once(values, kept, (moving, *given))
+        else:
+            values, moving, points, made = self._steps(values, moving, kept[1], *given)
+            kept = moving._replace(going=()), points
+        done = [*self.books.trace.write(trace, values), *self.kept.write(handles, kept)]
+        with tf.control_dependencies(done):
+            return tf.identity(made)
+
+    def _at_once(self, trace: tf.Tensor, kept: Nest, given: Nest) -> Any:
+        """`_steps` as one function of XLA's, which makes one of a loop and of nothing else.
+
+        Args:
+            kept: of an earlier call; what moves is put in its place, since of an argument XLA makes a copy
+                before the loop.
+        """
+
+        def once(k: Any, trace: tf.Tensor, _: Moving, points: Nest, made: tf.Tensor) -> Any:
+            # Made to depend on the round, or XLA would compute parts of it before the loop.
+            k, (moving, *known) = lift.materialize((k, given))
+            trace, moving, points, made = self._steps(trace, moving, points, *known)
+            return k + 1, trace, moving._replace(going=()), points, made
+
+        # One, which XLA must not know: it takes loops of one round apart.
+        rounds = 1 + tf.minimum(given[-1], 0)
+        zero = nodes.constant(0)
+        return nodes.loop(lambda k, *_: k < rounds, once, (zero, trace, *kept, zero))[1:]
+
+    def _steps(
         self,
         trace: tf.Tensor,
         moving: Moving,
+        points: Nest,
         step: tf.Tensor,
         inputs: Inputs,
         spans: Any,
         steps: Any,
         enough: Any,
-    ) -> tuple[tf.Tensor, Ran]:
-        """`spans` × `steps` steps of every lane that may go (scalars int32, traced like the next).
+    ) -> tuple[tf.Tensor, Moving, Nest, tf.Tensor]:
+        """`spans` × `steps` steps of every lane that is going (scalars int32, traced like the next).
 
         Where points are kept and runs begin, the first span is cut at the early steps that are recorded.
         Where runs end at their targets, the call is over at the first recorded step at which no more than
@@ -269,28 +292,25 @@ class LaneProgram:
 
         Args:
             trace: [rows, lanes], of an earlier call.
-            moving: where the lanes stand; those are `going` that are live.
-            step: updates done, [lanes].
+            moving: where the lanes stand.
+            points: of an earlier call.
+            step: updates done, a scalar in lockstep, else [lanes].
 
         Returns:
-            The trace, and all else.
+            The trace, what moves, points, and how many steps were made.
         """
-        moving = moving._replace(going=moving.going & inputs.go)
         stand, total = self._stand(moving.going, step, spans * steps)
-        points: Nest = ()
-        early: Nest = ()
         if self.lockstep and not self.program.curves:
             moving, trace, total, _ = self._segment(moving, trace, stand, total, inputs)
-        else:
-            cut = spans, steps, enough, total
-            out = self._segment_by_segment(moving, trace, stand, inputs, *cut)
-            total, moving, trace, points, early = out
-        return trace, Ran(moving, (), tf.fill([self.lanes.count], total), points, early)
+            return trace, moving, points, total
+        cut = spans, steps, enough, total
+        return self._segment_by_segment(moving, trace, points, stand, inputs, *cut)
 
     def _segment_by_segment(
         self,
         moving: Moving,
         trace: Any,
+        points: Nest,
         stand: Stand,
         inputs: Inputs,
         spans: Any,
@@ -298,13 +318,8 @@ class LaneProgram:
         enough: Any,
         total: Any,
     ) -> Any:
-        """The steps of a call in segments, each followed by a look at who is left.
-
-        Returns:
-            How many steps were made, what moves, the trace, the points and the early ones.
-        """
-        # A row for the start of each stride, one for the end of the last, and one for all the rest.
-        rounds, nowhere = self.plan.rounds, self.strides_per_call + 1
+        """The steps of a call in segments, each followed by a look at who is left; returns as `_steps`."""
+        rounds, nowhere = self.plan.rounds, self.strides_per_call + 1  # see `_points`
         early = self.plan.early
         cuts = tf.constant([0, *early, self.plan.span], tf.int32)
         pieces = len(early)  # the first span has one more
@@ -336,58 +351,28 @@ class LaneProgram:
             on_point = (span > 0) & (span % (rounds if self.program.curves or self.monitored else 1) == 0)
             return more & (~on_point | (tf.reduce_sum(tf.cast(moving.going, tf.int32)) > enough))
 
-        points: Any = ()
-        if self.program.curves:
-            points = tf.zeros([nowhere + 1 + pieces, 3 + self.coordinates, self.lanes.count], self.real)
         fresh = stand.step == 0 if self.lockstep else tf.reduce_any(moving.going & (stand.step == 0))
         begin = (nodes.constant(0), stand, fresh, moving, trace, points)
         _, stand, _, moving, trace, points = nodes.loop(unfinished, outer, begin)
-        if not self.program.curves:
-            return stand.row, moving, trace, (), ()
-        return stand.row, moving, trace, points[: nowhere + 1], points[nowhere + 1 :]
-
-    def _advance_at_once(self, handle: tf.Tensor, *given: Nest) -> Any:
-        """The same for a program that is one function of XLA's; what it gives beside the trace is packed.
-
-        XLA copies every array that a loop changes before the loop, as operations of their own, and hands half
-        of those that can begin to other threads, which may be at work on another tile for milliseconds. The
-        only arrays that this loop of one round changes are the trace and the packed ones.
-        """
-        packing = self.packing
-        assert packing is not None
-        self.traces += 1
-
-        def once(k: Any, values: tf.Tensor, *packed: tf.Tensor) -> Any:
-            # Made to depend on the round, or XLA would compute parts of it before the loop.
-            k, known = lift.materialize((k, given))
-            values, ran = self._on_trace(values, *known)
-            return k + 1, values, *packing.pack(ran, packed)
-
-        # One, which XLA must not know: it takes loops of one round apart.
-        rounds = 1 + tf.minimum(given[-1], 0)
-        trace = self.books.trace
-        begin = (nodes.constant(0), trace.read(handle), *packing.empty())
-        _, values, *packed = nodes.loop(lambda k, *_: k < rounds, once, begin)
-        return _after(trace.write(handle, values), packed)
+        return trace, moving, points, stand.row
 
     def _stand(self, going: tf.Tensor, step: tf.Tensor, asked: tf.Tensor) -> tuple[Stand, tf.Tensor]:
         """Where a call begins, and how many steps it makes of those that are asked for."""
         row = nodes.constant(0)
         if not self.lockstep:
             return Stand(row, step, self.maths.steps_of_groups(going, step)), asked
-        # A reduction over lanes is four loops to compile: in lockstep one number says what they would.
-        at = tf.reduce_max(tf.where(going, step, 0))
+        at = step if step.shape.rank == 0 else tf.reduce_max(tf.where(going, step, 0))
         asked = tf.minimum(asked, self.program.budget - at + 1)  # at the budget, one observation
         return Stand(row, at, tf.fill([self.lanes.groups], at)), asked
 
-    def _gives(self, carry: Carry) -> Ran:
-        """Specifications of what `_on_trace` returns beside the trace."""
-        quantities, lanes = 3 + self.coordinates, self.lanes.count
-        points, early = (), ()
-        if self.program.curves:
-            points = tf.TensorSpec([self.strides_per_call + 2, quantities, lanes], self.real)
-            early = tf.TensorSpec([len(self.plan.early), quantities, lanes], self.real)
-        return Ran(segments.moving(carry), (), carry.step, points, early)
+    def _points(self) -> Nest:
+        """The specification of points that are recorded in a call, [slots, quantities, lanes]: a slot for the
+        start of each stride, one for the end of the last, one for all that nobody asks for, and one for each
+        early step."""
+        if not self.program.curves:
+            return ()
+        slots = self.strides_per_call + 2 + len(self.plan.early)
+        return tf.TensorSpec([slots, 3 + self.coordinates, self.lanes.count], self.real)
 
     @property
     def monitored(self) -> bool:
@@ -451,7 +436,7 @@ class LaneProgram:
         """One call of the compiled program, and what is found in its trace.
 
         Args:
-            spans, steps, enough: see `_on_trace`; spans of at most `spans_per_call`.
+            spans, steps, enough: see `_steps`; spans of at most `spans_per_call`.
         """
         if steps > self.plan.span or spans > self.spans_per_call + self.ends_by_itself:
             raise ValueError(f"{spans} spans of {steps} steps do not fit a trace of {self.rows} rows")
@@ -464,21 +449,22 @@ class LaneProgram:
         return after(carry, ran, found, go, inputs.targets, budget, at_target=self.ends_at_target)
 
     def _run(self, carry: Carry, inputs: Inputs, spans: int, steps: int, enough: int) -> Ran:
-        handle = self.books.handle
         if self.loop is not None:
-            ran = self.loop.advance(carry, inputs, spans, steps)
-            self.books.trace.write(handle, ran.trace)
-            return ran._replace(trace=handle)
-        out = self._advance(*self._asks(handle, carry, inputs, spans, steps, enough))
-        if self.packing is not None:
-            out = self.packing.unpack([np.asarray(each) for each in out])
-        return out._replace(trace=handle)
+            ran, trace = self.loop.advance(carry, inputs, spans, steps)
+            self.books.trace.mine.put(trace)
+            return ran
+        made = self._advance(*self._asks(carry, inputs, spans, steps, enough))
+        return Ran(*self.kept.mine.changed(), steps=int(made))
 
-    def _asks(
-        self, handle: tf.Tensor, carry: Carry, inputs: Inputs, spans: int, steps: int, enough: int
-    ) -> Any:
+    def _asks(self, carry: Carry, inputs: Inputs, spans: int, steps: int, enough: int) -> Any:
+        """The arguments of `_advance_lanes`."""
+        step, going = np.asarray(carry.step), np.asarray(carry.live) & np.asarray(inputs.go)
+        moving = segments.moving(carry)._replace(going=going)
+        if self.lockstep:  # where one lane stands, all do
+            step = np.int32(step[going].max(initial=0))
         size = np.int32(spans), np.int32(steps), np.int32(enough)
-        return handle, segments.moving(carry), carry.step, inputs._replace(begin=()), *size
+        kept = self.books.trace.mine.handles, self.kept.mine.handles
+        return *kept, moving, step, inputs._replace(begin=(), go=()), *size
 
     def step_given(self, moving: Moving, step: tf.Tensor, inputs: Inputs) -> tuple[Moving, tf.Tensor, Nest]:
         """One step of every lane from the loss and gradients in `inputs.given`, for a compiled function of
@@ -521,15 +507,9 @@ class LaneProgram:
         carry = self.empty()
         with ThreadPoolExecutor(1) as beside, lifting():
             if self.loop is None:
-                self._advance.prepare(*self._asks(self.books.handle, carry, inputs, 1, 1, 0))
+                self._advance.prepare(*self._asks(carry, inputs, 1, 1, 0))
             books = beside.submit(run, self.books.compile)
             self._run(carry, inputs, 1, 1, 0)
             books.result()
         xla_has_started()
         self.compile_seconds = time.perf_counter() - begin
-
-
-def _after(done: Any, nest: Nest) -> Nest:
-    """The same, once an operation of the graph that is being traced is done."""
-    with tf.control_dependencies([done]):
-        return tf.nest.map_structure(tf.identity, nest)

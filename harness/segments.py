@@ -47,7 +47,6 @@ class Moving(NamedTuple):
     params: Nest
     state: Nest
     going: tf.Tensor  # bool [lanes]
-    last_miss: tf.Tensor  # as in `Carry`
     stability: Nest  # `Stability`, or () where it is not kept
 
 
@@ -85,7 +84,7 @@ class Stability(NamedTuple):
 
 def moving(carry: Carry) -> Moving:
     """What moves of a carry; those lanes are going that are live."""
-    return Moving(carry.params, carry.state, carry.live, carry.last_miss, stability_of(carry))
+    return Moving(carry.params, carry.state, carry.live, stability_of(carry))
 
 
 def stability_of(carry: Carry) -> Nest:
@@ -93,6 +92,11 @@ def stability_of(carry: Carry) -> Nest:
     if isinstance(carry.previous, tuple) and not carry.previous:
         return ()
     return Stability(*(getattr(carry, name) for name in Stability._fields))
+
+
+def kept(stability: Nest) -> dict[str, Any]:
+    """The fields of a carry that the sums behind stability are."""
+    return stability._asdict() if isinstance(stability, Stability) else {}
 
 
 def ends_at_target(program: Program, workload: Any) -> bool:

@@ -20,6 +20,7 @@ from harness.types import Cell
 tf = tensorflow()
 
 from harness.bookkeeping import distances  # noqa: E402
+from harness.kept import OnShelf  # noqa: E402
 from harness.lanemaths import Inputs  # noqa: E402
 from harness.segments import LADDER, Carry  # noqa: E402
 
@@ -39,6 +40,10 @@ def _away() -> Iterator[None]:
         yield
     finally:
         _HOST.acquire()
+
+
+def _value(leaf: Any) -> Any:
+    return leaf.value() if isinstance(leaf, OnShelf) else leaf
 
 
 class Stopped(Exception):
@@ -218,7 +223,7 @@ class TileRun:
         step = np.asarray(carry.step).astype(np.int64)
         live = np.asarray(carry.live)
         if self.record is not None:
-            self._record(go, live, step, np.asarray(ran.points), np.asarray(ran.early))
+            self._record(go, live, step, np.asarray(ran.points))
         finished = go & ~live
         self.was_step, self.live = step, live & (self.seats.cell >= 0)
         if finished.any():
@@ -268,9 +273,10 @@ class TileRun:
         refills = self.seats.waiting and self.seats.width == 1 and not self.compiled.lockstep
         return int(go.sum()) // 4 if refills else 0
 
-    def _record(self, go: np.ndarray, live: np.ndarray, step: np.ndarray, points: Any, early: Any) -> None:
+    def _record(self, go: np.ndarray, live: np.ndarray, step: np.ndarray, points: np.ndarray) -> None:
         """Keeps the points that a lane observed: up to its step, which is observed only where it ended."""
         assert self.record is not None
+        points, early = np.split(points, [len(points) - len(self.plan.early)])
         seen = np.where(live, step - 1, step)
         on_grid = self._on_grid
         for j in range(len(points) - 1):
@@ -293,8 +299,9 @@ class TileRun:
         book.initial_loss[cell], book.initial_gradient[cell] = (of[self.seed_row[cell]] for of in self.first)
         book.path[cell] = np.asarray(carry.path)[at]
         book.turns[cell] = np.asarray(carry.turns)[at]
+        params = tf.nest.map_structure(_value, carry.params)
         with _away():
-            book.displacement[cell], book.tail_std[cell] = self._distances(carry, at, cell)
+            book.displacement[cell], book.tail_std[cell] = self._distances(carry, params, at, cell)
         if not self.by_metric:
             book.final[cell] = final
             book.best[cell] = np.asarray(carry.best)[at]
@@ -307,19 +314,24 @@ class TileRun:
         self._evaluate(carry, inputs, at, cell)
         self.seats.release(at)
 
-    def _distances(self, carry: Carry, at: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _distances(
+        self, carry: Carry, params: Any, at: np.ndarray, cell: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """See `bookkeeping.distances`."""
         last = self.compiled.trailing
 
         def of_lanes(leaf: Any) -> np.ndarray:
-            take = tf.gather if isinstance(leaf, tf.Tensor) else np.take  # a device gives what is asked for
-            found = np.asarray(take(leaf, at, axis=-1 if last else 0))
+            axis = -1 if last else 0
+            if isinstance(leaf, tf.Tensor) and "CPU" not in leaf.device:
+                found = tf.gather(leaf, at, axis=axis).numpy()  # what is asked for, and no more
+            else:
+                found = np.take(np.asarray(leaf), at, axis)
             return np.moveaxis(found, -1, 0) if last else found
 
-        params = tf.nest.map_structure(of_lanes, carry.params)
+        ends = tf.nest.map_structure(of_lanes, params)
         starts = tf.nest.map_structure(lambda leaf: leaf[self.seed_row[cell]], self.starts)
         tail = np.asarray(carry.tail_count)[at], np.asarray(carry.tail_square)[at]
-        return distances(params, starts, *tail)
+        return distances(ends, starts, *tail)
 
     # -- metrics -----------------------------------------------------------------------------------
 

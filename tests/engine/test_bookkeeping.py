@@ -27,17 +27,19 @@ RNG = np.random.default_rng(7)
 
 def row_by_row(found: Found, step: np.ndarray, trace: np.ndarray, targets: np.ndarray) -> Found:
     """The same, lane by lane and row by row."""
-    best, best_step, hits, final, seen = (np.array(each) for each in found)
+    best, best_step, hits, last_miss, final, seen = (np.array(each) for each in found)
     for lane in range(trace.shape[1]):
         for i, value in enumerate(trace[:, lane]):
             if not np.isfinite(value):
                 continue
             seen[lane], final[lane] = seen[lane] + 1, value
+            if value > targets[-1, lane]:
+                last_miss[lane] = step[lane] + i
             if value < best[lane]:
                 best[lane], best_step[lane] = value, step[lane] + i
             new = (hits[:, lane] < 0) & (value <= targets[:, lane])
             hits[new, lane] = step[lane] + i
-    return Found(best, best_step, hits, final, seen)
+    return Found(best, best_step, hits, last_miss, final, seen)
 
 
 @pytest.mark.parametrize("jit", [True, False], ids=["compiled", "not compiled"])
@@ -47,24 +49,19 @@ def test_what_is_found_in_two_calls_one_after_another(jit: bool) -> None:
     targets = np.sort(RNG.uniform(-1, 1, (LADDER, LANES)), 0)[::-1].copy()
     step = RNG.integers(0, 9, LANES).astype(np.int32)
     none = np.zeros(LANES, np.int32)
-    found = Found(np.full(LANES, np.inf), none, np.full((LADDER, LANES), -1, np.int32), np.zeros(LANES), none)
+    hits = np.full((LADDER, LANES), -1, np.int32)
+    found = Found(np.full(LANES, np.inf), none, hits, none - 1, np.zeros(LANES), none)
     expected = found
     for count in (ROWS - 7, 1, BLOCK, 0):
         # Some lanes end, some never begin, some see one value twice.
         trace = RNG.uniform(-1, 2, (ROWS, LANES)).round(1)
         trace[np.arange(ROWS)[:, None] >= RNG.integers(0, 2 * ROWS, LANES)] = np.inf
-        books.trace.write(books.handle, tf.constant(trace))
-        found = books._look(books.handle, found, step, np.int32(count), targets)
+        books.trace.mine.put(tf.constant(trace))
+        found = books._look(books.trace.mine.handles, found, step, np.int32(count), targets)
         expected = row_by_row(expected, step, trace[:count], targets)
         for name, ours, theirs in zip(Found._fields, found, expected, strict=True):
             np.testing.assert_array_equal(ours, theirs, name)
         step = step + np.int32(count)
-
-
-def test_a_thread_writes_to_one_trace() -> None:
-    books = Bookkeeper(Form(4, 3, tf.float32, True))
-    assert books.handle is books.handle
-    np.testing.assert_array_equal(books.trace.read(books.handle), np.zeros([3, 4]))
 
 
 def test_distances_of_runs() -> None:

@@ -49,7 +49,6 @@ def test_read_where_they_were_traced_before(cache: Path) -> None:
     assert set(traced) == {1}
     assert {path.name for path in cache.glob("*/*")} == {
         "advance_lanes",
-        "advance_at_once",
         "begin",
         "look_through",
         "monitor",

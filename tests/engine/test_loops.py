@@ -39,7 +39,7 @@ for workload, rates in zip(workloads, (2, 2, 2, 16)):
     warm, _ = programs.get(program)
     lanes = warm.compiled
     carry, inputs = lanes.empty(), idle_inputs(lanes)
-    asked = lanes._asks(lanes.books.handle, carry, inputs, 1, 1, 0)
+    asked = lanes._asks(carry, inputs, 1, 1, 0)
     print(lanes.workload.__class__.__name__, "advance", *loops(lanes._advance, *asked))
     if warm.evaluator is not None:
         for name in ("monitor", "evaluate"):

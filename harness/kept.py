@@ -1,0 +1,150 @@
+"""Tensors that programs leave on the device, in variables that they change in place.
+
+What a program returned it would have to put together, which was 7 to 13 % of what there was to compile. Of an
+argument that it changes XLA makes a copy first, as an operation of its own, and of one of a megabyte in parts
+that it leaves to other threads, which may be at work on another tile.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.eager import context
+
+from harness.graphs import packer
+
+Nest = Any
+
+LARGE = 2**20  # bytes; see `Kept`
+
+
+class _Here(threading.local):
+    """What this thread has of each."""
+
+    def __init__(self) -> None:
+        self.shelves: WeakKeyDictionary[Kept, Shelf] = WeakKeyDictionary()
+
+
+_HERE = _Here()
+
+
+class Kept:
+    """Variables for a nest of tensors: each thread has its own, for calls one after another.
+
+    Args:
+        like: a nest of tensors, or of their specifications.
+        one_at_a_time: whether a thread gives up what it has of all other such, where that is large: it goes
+            through a hundred programs, and each state of a network that it has seen would stay.
+    """
+
+    def __init__(self, like: Nest, *, one_at_a_time: bool = False):
+        self.specs = [tf.TensorSpec(leaf.shape, leaf.dtype) for leaf in tf.nest.flatten(like)]
+        self.pack = packer(like)
+        size = sum(spec.dtype.size * spec.shape.num_elements() for spec in self.specs)
+        self.given_up = one_at_a_time and size > LARGE
+
+    @property
+    def mine(self) -> Shelf:
+        """This thread's; what lay on another lives as long as somebody has it."""
+        shelves = _HERE.shelves
+        if self not in shelves:
+            if self.given_up:
+                for other in [kept for kept in shelves if kept.given_up]:
+                    del shelves[other]
+            shelves[self] = Shelf(self)
+        return shelves[self]
+
+    # -- while tracing -----------------------------------------------------------------------------
+
+    def read(self, handles: Sequence[tf.Tensor]) -> Nest:
+        values = (
+            tf.ensure_shape(_read(handle, spec.dtype), spec.shape)
+            for handle, spec in zip(handles, self.specs, strict=True)
+        )
+        return self.pack(values)
+
+    def write(self, handles: Sequence[tf.Tensor], nest: Nest) -> list[Any]:
+        """Returns what was done."""
+        leaves = tf.nest.flatten(nest)
+        return [_write(handle, leaf) for handle, leaf in zip(handles, leaves, strict=True)]
+
+
+class Shelf:
+    """A thread's variables for what is kept."""
+
+    def __init__(self, kept: Kept):
+        self.specs, self.pack, self.turn = kept.specs, kept.pack, 0
+        self.handles = [_variable(spec) for spec in kept.specs]
+
+    def put(self, nest: Nest) -> None:
+        """Has these tensors there."""
+        for handle, leaf in zip(self.handles, tf.nest.flatten(nest), strict=True):
+            _write(handle, leaf)
+
+    def changed(self) -> Nest:
+        """What lies there after a call; what lay there before it cannot be asked for any more."""
+        self.turn += 1
+        return self.pack(OnShelf(self, i) for i in range(len(self.handles)))
+
+
+class OnShelf:
+    """One tensor where a call left it: read when it is asked for, until the next call.
+
+    Args:
+        shelf: where.
+        place: which of its variables.
+    """
+
+    __slots__ = ("place", "shelf", "turn")
+
+    def __init__(self, shelf: Shelf, place: int):
+        self.shelf, self.place, self.turn = shelf, place, shelf.turn
+
+    @property
+    def shape(self) -> tf.TensorShape:
+        return self.shelf.specs[self.place].shape
+
+    @property
+    def dtype(self) -> tf.DType:
+        return self.shelf.specs[self.place].dtype
+
+    def value(self) -> tf.Tensor:
+        """The tensor.
+
+        Raises:
+            RuntimeError: a later call has changed it.
+        """
+        if self.turn != self.shelf.turn:
+            raise RuntimeError("what a call left was asked for after the next call")
+        return _read(self.shelf.handles[self.place], self.dtype)
+
+    def numpy(self) -> np.ndarray:
+        return self.value().numpy()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.numpy(), dtype, copy=copy)
+
+    def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> tf.Tensor:
+        return tf.convert_to_tensor(self.value(), dtype, name=name)
+
+
+def _variable(spec: tf.TensorSpec) -> tf.Tensor:
+    """A variable's handle; the variable lives as long."""
+    raw: Any = tf.raw_ops
+    # Not a `tf.Variable`: strategies would make one for each of their replicas.
+    handle = raw.VarHandleOp(dtype=spec.dtype, shape=spec.shape, shared_name=context.anonymous_name())
+    _write(handle, tf.zeros(spec.shape, spec.dtype))
+    return handle
+
+
+def _read(handle: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    return tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype)
+
+
+def _write(handle: tf.Tensor, value: Any) -> Any:
+    return tf.raw_ops.AssignVariableOp(resource=handle, value=value)
