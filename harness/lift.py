@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.ops.parallel_for import pfor
 
 from harness import nodes
 from harness.convolutions import teach_vectorizer
@@ -129,6 +130,37 @@ def map_lanes(fn: Callable[..., Nest], args: Sequence[Nest]) -> Nest:
         ValueError: an operation in `fn` cannot be vectorised (no sequential fallback here).
     """
     teach_vectorizer()
+    leaves = tf.nest.flatten(tuple(args))
+    if tf.executing_eagerly() or not leaves:
+        return _map_lanes(fn, args)
+    graph, like = _of_one_lane(fn, args)
+    if any(op._is_stateful for op in graph.get_operations()):
+        return _map_lanes(fn, args)  # which keeps side effects
+    with graph.as_default():
+        index = tf.compat.v1.placeholder_with_default(0, [])  # which lane: nobody asks
+    inside, lanes = graph.get_operations(), leaves[0].shape[0]
+    converter: Any = pfor.PFor(index, lanes, inside, fallback_to_while_loop=False)
+    for inner, leaf in zip(graph.inputs, leaves, strict=False):
+        converter._add_conversion(inner, pfor.wrap(leaf, True))
+    for inner, outer in zip(graph.internal_captures, graph.external_captures, strict=True):
+        converter._add_conversion(inner, pfor.wrap(outer, False))
+    return tf.nest.pack_sequence_as(like, [converter.convert(out) for out in graph.outputs])
+
+
+def _of_one_lane(fn: Callable[..., Nest], args: Sequence[Nest]) -> tuple[Any, Nest]:
+    """The graph of `fn` for a single lane, and a nest in the structure of what it returns."""
+    like: list[Nest] = []
+
+    def flat(*leaves: tf.Tensor) -> list[tf.Tensor]:
+        like.append(fn(*tf.nest.pack_sequence_as(tuple(args), leaves)))
+        return [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(like[0])]
+
+    ones = [tf.TensorSpec(leaf.shape[1:], leaf.dtype) for leaf in tf.nest.flatten(tuple(args))]
+    return nodes.inner_graph("lane", flat, ones), like[0]
+
+
+def _map_lanes(fn: Callable[..., Nest], args: Sequence[Nest]) -> Nest:
+    """`map_lanes` by TensorFlow's own function, which traces as much again for its own sake."""
     # Traced as it is written: AutoGraph would parse and rewrite the source of every rule first.
     plain = tf.autograph.experimental.do_not_convert(lambda packed: fn(*packed))
     return tf.vectorized_map(plain, tuple(args), fallback_to_while_loop=False)

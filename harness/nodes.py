@@ -168,7 +168,8 @@ def loop(more: Callable[..., Any], body: Callable[..., Any], begin: Sequence[Nes
         tf.nest.assert_same_structure(tuple(begin), out, check_types=False)
         return [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(out)]
 
-    question, step = _inner(f"more_{ops.uid()}", asked, leaves), _inner(f"body_{ops.uid()}", changed, leaves)
+    question = inner_graph(f"more_{ops.uid()}", asked, leaves)
+    step = inner_graph(f"body_{ops.uid()}", changed, leaves)
     if any(op._is_stateful for inner in (question, step) for op in inner.get_operations()):
         return tf.while_loop(more, body, begin)  # which keeps side effects, and their order
     # Both see all that either closes over, in one order.
@@ -203,8 +204,8 @@ def loop(more: Callable[..., Any], body: Callable[..., Any], begin: Sequence[Nes
     return tf.nest.pack_sequence_as(tuple(begin), out[:count])
 
 
-def _inner(name: str, fn: Callable[..., Any], like: Sequence[tf.Tensor]) -> Any:
-    """The graph of a function of tensors like these, inside of the one that is being traced."""
+def inner_graph(name: str, fn: Callable[..., Any], like: Sequence[tf.Tensor]) -> Any:
+    """The `FuncGraph` of a function of tensors like these, inside of the one that is being traced."""
     outer: Any = ops.get_default_graph()
     graph: Any = FuncGraph(name, collections=outer._collections)
     graph._add_control_dependencies = False
