@@ -127,10 +127,11 @@ class OnShelf:
         return self.value().numpy()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self.numpy(), dtype, copy=copy)
+        return np.array(np.asarray(self.value()), dtype, copy=copy)  # TensorFlow's own `numpy` copies
 
     def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> tf.Tensor:
-        return tf.convert_to_tensor(self.value(), dtype, name=name)
+        value = self.value()
+        return value if dtype in (None, value.dtype) else tf.convert_to_tensor(value, dtype, name=name)
 
 
 def _variable(spec: tf.TensorSpec) -> tf.Tensor:

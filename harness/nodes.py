@@ -204,7 +204,7 @@ def loop(more: Callable[..., Any], body: Callable[..., Any], begin: Sequence[Nes
     return tf.nest.pack_sequence_as(tuple(begin), out[:count])
 
 
-def inner_graph(name: str, fn: Callable[..., Any], like: Sequence[tf.Tensor]) -> Any:
+def inner_graph(name: str, fn: Callable[..., Any], like: Sequence[Any]) -> Any:
     """The `FuncGraph` of a function of tensors like these, inside of the one that is being traced."""
     outer: Any = ops.get_default_graph()
     graph: Any = FuncGraph(name, collections=outer._collections)
