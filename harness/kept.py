@@ -21,6 +21,7 @@ from harness.graphs import packer
 Nest = Any
 
 LARGE = 2**20  # bytes; see `Kept`
+PAGE, NEAR, TRIES = 4096, 512, 8  # bytes, bytes, times; see `_apart`
 
 
 class _Here(threading.local):
@@ -45,8 +46,7 @@ class Kept:
     def __init__(self, like: Nest, *, one_at_a_time: bool = False):
         self.specs = [tf.TensorSpec(leaf.shape, leaf.dtype) for leaf in tf.nest.flatten(like)]
         self.pack = packer(like)
-        size = sum(spec.dtype.size * spec.shape.num_elements() for spec in self.specs)
-        self.given_up = one_at_a_time and size > LARGE
+        self.given_up = one_at_a_time and sum(map(_bytes, self.specs)) > LARGE
 
     @property
     def mine(self) -> Shelf:
@@ -79,7 +79,9 @@ class Shelf:
 
     def __init__(self, kept: Kept):
         self.specs, self.pack, self.turn = kept.specs, kept.pack, 0
-        self.handles = [_variable(spec) for spec in kept.specs]
+        self.handles = [
+            _variable(spec, zeros) for spec, zeros in zip(kept.specs, _apart(kept.specs), strict=True)
+        ]
 
     def put(self, nest: Nest) -> None:
         """Has these tensors there."""
@@ -134,13 +136,44 @@ class OnShelf:
         return value if dtype in (None, value.dtype) else tf.convert_to_tensor(value, dtype, name=name)
 
 
-def _variable(spec: tf.TensorSpec) -> tf.Tensor:
+def _variable(spec: tf.TensorSpec, value: tf.Tensor) -> tf.Tensor:
     """A variable's handle; the variable lives as long."""
     raw: Any = tf.raw_ops
     # Not a `tf.Variable`: strategies would make one for each of their replicas.
     handle = raw.VarHandleOp(dtype=spec.dtype, shape=spec.shape, shared_name=context.anonymous_name())
-    _write(handle, tf.zeros(spec.shape, spec.dtype))
+    _write(handle, value)
     return handle
+
+
+def _bytes(spec: tf.TensorSpec) -> int:
+    return spec.dtype.size * (spec.shape.num_elements() or 0)
+
+
+def _apart(specs: Sequence[tf.TensorSpec]) -> list[tf.Tensor]:
+    """Zeros. On a CPU those of one shape lie at places that it does not mistake for each other.
+
+    It compares the last twelve bits of addresses first: what is read a little behind (in these bits) what was
+    just written waits for it. Parameters and momentum of 100 coordinates and 256 lanes took 6.5 to 7.6 ms for
+    1,000 steps, by where the allocator had put them.
+    """
+    found: list[tf.Tensor] = []
+    turned_down = []  # held meanwhile, or the allocator would offer the same again
+    for spec in specs:
+        alike = (each for each in found if each.shape == spec.shape and each.dtype == spec.dtype)
+        beside = list(alike) if _bytes(spec) <= LARGE else []  # not to hold many of them
+        zeros = tf.zeros(spec.shape, spec.dtype)
+        for _ in range(TRIES):
+            if "CPU" not in zeros.device or all(_told_apart(zeros, each) for each in beside):
+                break
+            turned_down += [zeros, tf.zeros([NEAR // 2])]
+            zeros = tf.zeros(spec.shape, spec.dtype)
+        found.append(zeros)
+    return found
+
+
+def _told_apart(a: tf.Tensor, b: tf.Tensor) -> bool:
+    gap = (np.asarray(a).ctypes.data - np.asarray(b).ctypes.data) % PAGE
+    return gap == 0 or NEAR <= gap <= PAGE - NEAR
 
 
 def _read(handle: tf.Tensor, dtype: tf.DType) -> tf.Tensor:

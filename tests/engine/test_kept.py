@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from itertools import combinations
 from typing import Any
 from weakref import ref
 
@@ -110,3 +111,14 @@ def test_gone_with_what_is_kept() -> None:
     del of
     gc.collect()
     assert shelf() is None
+
+
+def test_places_that_are_not_mistaken_for_each_other() -> None:
+    if "CPU" not in tf.zeros([1]).device:
+        pytest.skip("addresses are of a CPU's memory")
+    for numbers_of in (16, 2048, 25600):
+        shelf = Kept([tf.TensorSpec([numbers_of], tf.float32)] * 3).mine
+        places = [np.asarray(leaf).ctypes.data % kept.PAGE for leaf in shelf.changed()]
+        for a, b in combinations(places, 2):
+            gap = (a - b) % kept.PAGE
+            assert gap == 0 or kept.NEAR <= gap <= kept.PAGE - kept.NEAR
