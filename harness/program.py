@@ -229,9 +229,7 @@ class LaneProgram:
         begin = (nodes.constant(0), stand, moving, trace, loss, slope, nan)
         _, _, moving, trace, loss, slope, move = nodes.loop(lambda i, *_: i < count, step, begin)
         move = segments.when(count == 1, square_of_move, move, (moving.params, moving.going), lanes=self)
-        # One root of both: each costs 4 ms to compile, as some of TensorFlow's operations do.
-        slope, move = tf.unstack(tf.sqrt(tf.stack([slope, move])))
-        points = [loss, slope, move]
+        points = [loss, tf.sqrt(slope), tf.sqrt(move)]
         if self.coordinates:
             points += [tf.cast(c, self.real) for c in tf.unstack(tf.nest.flatten(before)[0])]
         return moving, trace, tf.stack(points)
