@@ -17,7 +17,7 @@ import tensorflow as tf
 from harness import nodes
 from harness.graphs import Graph, Place
 from harness.kept import Kept
-from harness.segments import LADDER, Carry, Moving, kept
+from harness.segments import LADDER, Carry, Moving, Stability
 
 Nest = Any
 
@@ -123,6 +123,8 @@ def after(
         done |= np.asarray(found.final) <= np.asarray(targets)[-1]
     done &= acting & (seen > 0)
     diverged = acting & ~done & (seen < ran.steps)  # a lane that goes on has a value of every step
+    stability = ran.moving.stability
+    sums = stability._asdict() if isinstance(stability, Stability) else {}
     return carry._replace(
         params=ran.moving.params,
         state=ran.moving.state,
@@ -130,7 +132,7 @@ def after(
         live=live & ~done & ~diverged,
         diverged=np.asarray(carry.diverged) | diverged,
         **{name: getattr(found, name) for name in FOUND},
-        **kept(ran.moving.stability),
+        **sums,
     )
 
 

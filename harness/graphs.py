@@ -98,9 +98,9 @@ class Graph:
         if self.jit and self._file is None and _has_effects(made.graph, len(flat)):
             made = self._traced(args, flat, in_order=True)
         self.fixed = _is_fixed(made.function_def, len(flat))
-        if self._file is None and not self.jit:
-            return _by_name(made)
-        functions = _functions(made, jit=self.jit)
+        functions = [made.function_def]  # which TensorFlow has, and what it calls
+        if self._file is not None or self.jit:
+            functions = _functions(made, jit=self.jit)
         if self._file is not None:
             _write(functions, made.captured_inputs, self._file)
         # Read back, where it was kept: what was traced here knows lines of source, which XLA's cache sees.
@@ -202,15 +202,6 @@ def _called(
             here.add_function_def(function)
     name, outputs = functions[0].signature.name.encode(), len(functions[0].signature.output_arg)
     return lambda leaves: here.call_function(name, [*leaves, *closed()], outputs)
-
-
-def _by_name(made: Any) -> Callable[[list[tf.Tensor]], Any]:
-    """Calls a concrete function without TensorFlow's look at every argument: half a millisecond less."""
-    here: Any = context.context()
-    signature = made.function_def.signature
-    name, outputs = signature.name.encode(), len(signature.output_arg)
-    # Read from it at every call, so that it lives as long as what is called.
-    return lambda leaves: here.call_function(name, [*leaves, *made.captured_inputs], outputs)
 
 
 def _is_fixed(function: Any, given: int) -> bool:

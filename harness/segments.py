@@ -94,11 +94,6 @@ def stability_of(carry: Carry) -> Nest:
     return Stability(*(getattr(carry, name) for name in Stability._fields))
 
 
-def kept(stability: Nest) -> dict[str, Any]:
-    """The fields of a carry that the sums behind stability are."""
-    return stability._asdict() if isinstance(stability, Stability) else {}
-
-
 def ends_at_target(program: Program, workload: Any) -> bool:
     """Whether a run ends on the device at its target; targets on a metric are judged by the host."""
     return program.stop == "target" and workload.target_metric == "loss"
