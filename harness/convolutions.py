@@ -14,6 +14,8 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.ops.parallel_for import pfor
 
+from harness import nodes
+
 FORWARD, OF_MAPS, OF_FILTERS = KINDS = "Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter"
 
 
@@ -112,10 +114,10 @@ def patches(maps: tf.Tensor, geometry: Geometry) -> tf.Tensor:
     if any((above, below, left, right)):
         maps = tf.pad(maps, [[0, 0], [above, below], [left, right], [0, 0]])
     (down, across), (rows, columns) = geometry.stride, geometry.places
-    views = [
-        maps[:, i : i + (rows - 1) * down + 1 : down, j : j + (columns - 1) * across + 1 : across]
-        for i, j in geometry.offsets
-    ]
+    sizes = [-1, (rows - 1) * down + 1, (columns - 1) * across + 1, -1]
+    views = [nodes.cut(maps, [0, i, j, 0], sizes) for i, j in geometry.offsets]
+    if down > 1 or across > 1:
+        views = [view[:, ::down, ::across] for view in views]
     stacked = tf.stack(views, axis=3)
     return tf.reshape(stacked, [math.prod(stacked.shape[:3]), math.prod(stacked.shape[3:])])
 

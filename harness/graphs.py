@@ -21,7 +21,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-from harness import bridge
+from harness import bridge, tracing
 from harness.runtime import cache_folder, stable_names, versions
 from harness.types import digest
 
@@ -97,15 +97,15 @@ class Graph:
         made = self._traced(args, flat, in_order=not self.jit)
         if self.jit and self._file is None and _has_effects(made.graph, len(flat)):
             made = self._traced(args, flat, in_order=True)
-        self.fixed = _is_fixed(made.function_def, len(flat))
-        functions = [made.function_def]  # which TensorFlow has, and what it calls
+        self.fixed = _is_fixed(made.definition, len(flat))
+        functions = [made.definition]  # which TensorFlow has, and what it calls
         if self._file is not None or self.jit:
             functions = _functions(made, jit=self.jit)
         if self._file is not None:
-            _write(functions, made.captured_inputs, self._file)
+            _write(functions, made.closed_over, self._file)
         # Read back, where it was kept: what was traced here knows lines of source, which XLA's cache sees.
         # Else the concrete function is kept: those of Python's that it calls live as long as it does.
-        return self._read() or _called(functions, lambda: made.captured_inputs)
+        return self._read() or _called(functions, lambda: made.closed_over)
 
     def _traced(self, args: Nest, flat: list[tf.Tensor], *, in_order: bool) -> Any:
         """The concrete function.
@@ -115,19 +115,18 @@ class Graph:
         """
 
         def on_flat(*leaves: tf.Tensor) -> list[tf.Tensor]:
-            if not in_order:
-                graph: Any = tf.compat.v1.get_default_graph()
-                graph._add_control_dependencies = False
             out = self.fn(*tf.nest.pack_sequence_as(args, leaves))
             tf.nest.assert_same_structure(self.like, out)
             return [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(out)]
 
-        function = tf.function(on_flat, jit_compile=self.jit, autograph=False)
         names = contextlib.nullcontext()
         if self.place is not None:
             names = stable_names(digest([self.place.key, self.name, *["in order"] * in_order]))
         with names:
-            return function.get_concrete_function(*flat)
+            if not in_order:
+                return tracing.function(on_flat, flat)
+            made = tf.function(on_flat, jit_compile=self.jit, autograph=False).get_concrete_function(*flat)
+            return tracing.Function(made.graph, made.function_def)
 
     @property
     def _file(self) -> Path | None:
@@ -174,7 +173,7 @@ def _functions(made: Any, *, jit: bool) -> list[Any]:
     Args:
         jit: whether XLA compiles them.
     """
-    functions = [made.function_def, *made.graph.as_graph_def().library.function]
+    functions = [made.definition, *made.graph.as_graph_def().library.function]
     _rename(functions)
     if jit:
         for function in functions:

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context
 
+from harness import nodes
 from harness.graphs import packer
 
 Nest = Any
@@ -62,16 +63,14 @@ class Kept:
     # -- while tracing -----------------------------------------------------------------------------
 
     def read(self, handles: Sequence[tf.Tensor]) -> Nest:
-        values = (
-            tf.ensure_shape(_read(handle, spec.dtype), spec.shape)
-            for handle, spec in zip(handles, self.specs, strict=True)
-        )
-        return self.pack(values)
+        return self.pack(map(_read_as, handles, self.specs))
 
     def write(self, handles: Sequence[tf.Tensor], nest: Nest) -> list[Any]:
         """Returns what was done."""
-        leaves = tf.nest.flatten(nest)
-        return [_write(handle, leaf) for handle, leaf in zip(handles, leaves, strict=True)]
+        return [
+            nodes.operation("AssignVariableOp", [handle, leaf], dtype=leaf.dtype)
+            for handle, leaf in zip(handles, tf.nest.flatten(nest), strict=True)
+        ]
 
 
 class Shelf:
@@ -174,6 +173,13 @@ def _apart(specs: Sequence[tf.TensorSpec]) -> list[tf.Tensor]:
 def _told_apart(a: tf.Tensor, b: tf.Tensor) -> bool:
     gap = (np.asarray(a).ctypes.data - np.asarray(b).ctypes.data) % PAGE
     return gap == 0 or NEAR <= gap <= PAGE - NEAR
+
+
+def _read_as(handle: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
+    """What a variable holds, for a graph that is being traced: which shape it has only its maker knows."""
+    value = nodes.make("ReadVariableOp", [handle], dtype=spec.dtype)[0]
+    value.set_shape(spec.shape)
+    return value
 
 
 def _read(handle: tf.Tensor, dtype: tf.DType) -> tf.Tensor:

@@ -218,7 +218,7 @@ class LaneMaths:
             some = tf.nest.map_structure(lambda leaf: cut(leaf, k), batch)
             found = self.lifting(one, [moving.params], [some])
             k = lift.in_kernels(k) if self.lifting.foreign else k
-            return k + 1, tf.nest.map_structure(tf.add, sums, found)
+            return k + 1, tf.nest.map_structure(nodes.add, sums, found)
 
         begin = tf.zeros([self.lanes.count], self.real), tf.nest.map_structure(tf.zeros_like, moving.params)
         _, sums = nodes.loop(lambda k, _: k < self.parts, part, (nodes.constant(0), begin))

@@ -15,9 +15,9 @@ from types import MappingProxyType
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.framework.func_graph import func_graph_from_py_func
 
 from harness import convolutions, convolved, lift, nodes, products
+from harness.tracing import trace
 
 Nest = Any
 Change = Callable[[tf.Tensor], tf.Tensor]
@@ -43,9 +43,9 @@ IN_ONE_SHAPE = frozenset({
     *("RsqrtGrad", "SeluGrad", "SigmoidGrad", "SoftplusGrad", "SoftsignGrad", "SqrtGrad", "TanhGrad"),
 })  # fmt: skip
 FOLDS: Mapping[str, products.Join] = {
-    "Max": lambda parts: functools.reduce(tf.maximum, parts),
+    "Max": lambda parts: functools.reduce(nodes.maximum, parts),
     "Mean": products.total,
-    "Min": lambda parts: functools.reduce(tf.minimum, parts),
+    "Min": lambda parts: functools.reduce(nodes.minimum, parts),
     "Sum": products.total,
 }
 REDUCTIONS = frozenset({*FOLDS, "All", "Any", "Prod"})
@@ -79,7 +79,7 @@ class Value:
     def aligned(self) -> tf.Tensor:
         """As it broadcasts with those of lanes."""
         shared = not self.lanes and self.tensor.shape.rank
-        return tf.expand_dims(self.tensor, -1) if shared else self.tensor
+        return nodes.expand_last(self.tensor) if shared else self.tensor
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Lifting:
         one = tf.nest.map_structure(lambda leaf: tf.TensorSpec(leaf.shape[:-1], leaf.dtype), tuple(args))
         of_all = tf.nest.map_structure(lambda leaf: tf.TensorSpec(leaf.shape, leaf.dtype), tuple(shared))
         # What none of its results is made of is left out below, whatever was to be done in order.
-        made = func_graph_from_py_func("one", fn, (*one, *of_all), {}, add_control_dependencies=False)
+        made = trace("one", fn, (*one, *of_all))
         return Traced(made, made.structured_outputs)
 
     def run(self, traced: Traced, args: Nest, shared: Nest = (), change: Mapping[int, Change] = NONE) -> Nest:
@@ -209,7 +209,7 @@ class Lifting:
     def _spread(self, value: Value, shape: Any) -> tf.Tensor:
         """The value in [*shape, lanes], copied to all lanes where they share it."""
         full = [*shape, self.lanes]
-        tensor = value.tensor if value.lanes else tf.expand_dims(value.tensor, -1)
+        tensor = value.tensor if value.lanes else nodes.expand_last(value.tensor)
         return tensor if tensor.shape == full else tf.broadcast_to(tensor, full)
 
     # -- operations of one kind --------------------------------------------------------------------
@@ -250,7 +250,7 @@ class Lifting:
             return convolutions.as_product(op, given, geometry)
 
         shapes = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in op.inputs]
-        made = func_graph_from_py_func("one", one, shapes, {}, add_control_dependencies=False)
+        made = trace("one", one, shapes)
         return self._graph(made, values)[0].tensor
 
     def _bias_add(self, op: Any, values: list[Value]) -> Made:

@@ -9,15 +9,18 @@ are TensorFlow's own functions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.attr_value_pb2 import AttrValue, NameAttrList
+from tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
 from tensorflow.python.eager.polymorphic_function import atomic_function
 from tensorflow.python.framework import ops
-from tensorflow.python.framework.func_graph import FuncGraph
+
+from harness.tracing import Tracing
 
 Nest = Any
 Size = int | tf.Tensor
@@ -29,17 +32,23 @@ def _attribute(value: Any) -> AttrValue:
     return AttrValue(type=value.as_datatype_enum) if isinstance(value, tf.DType) else AttrValue(i=value)
 
 
-def make(kind: str, inputs: Sequence[tf.Tensor], dtypes: Sequence[tf.DType], **attributes: Any) -> Any:
-    """The outputs of an operation of the graph that is being traced.
+def operation(kind: str, inputs: Sequence[tf.Tensor], **attributes: Any) -> Any:
+    """An operation of the graph that is being traced.
 
     Args:
         kind: TensorFlow's name of it.
-        dtypes: of its outputs.
         attributes: whole numbers, dtypes, or `AttrValue`; all that have no default.
     """
     graph: Any = ops.get_default_graph()
     given = {k: v if isinstance(v, AttrValue) else _attribute(v) for k, v in attributes.items()}
-    return graph._create_op_internal(kind, inputs, dtypes, attrs=given).outputs
+    if isinstance(graph, Tracing) and not graph.asks_for_more():
+        return graph.add(kind, inputs, given)
+    return graph._create_op_internal(kind, inputs, attrs=given)
+
+
+def make(kind: str, inputs: Sequence[tf.Tensor], **attributes: Any) -> Any:
+    """The outputs of such an operation."""
+    return operation(kind, inputs, **attributes).outputs
 
 
 def constant(value: Any, dtype: tf.DType = tf.int32) -> tf.Tensor:
@@ -53,15 +62,22 @@ def constant(value: Any, dtype: tf.DType = tf.int32) -> tf.Tensor:
         kept = graph._optgrid_constants = {}
     key = dtype, array.shape, array.tobytes()
     if key not in kept:
+        sizes = TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in array.shape])
+        content = TensorProto(dtype=dtype.as_datatype_enum, tensor_shape=sizes, tensor_content=key[-1])
         with tf.control_dependencies(None):
-            kept[key] = tf.constant(array, dtype)
+            kept[key] = make("Const", [], value=AttrValue(tensor=content), dtype=dtype)[0]
     return kept[key]
 
 
-def multiply(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+def binary(kind: str, x: tf.Tensor, y: tf.Tensor | int) -> tf.Tensor:
+    """An operation of TensorFlow's, by its name, of two tensors of a dtype, or of one and a whole number."""
+    other = y if isinstance(y, tf.Tensor) else constant(y, x.dtype)
     if tf.executing_eagerly():
-        return x * y
-    return make("Mul", [x, y], [x.dtype], T=x.dtype)[0]
+        return getattr(tf.raw_ops, kind)(x=x, y=other)
+    return make(kind, [x, other], T=x.dtype)[0]
+
+
+multiply, add, maximum, minimum = (partial(binary, kind) for kind in ("Mul", "AddV2", "Maximum", "Minimum"))
 
 
 def add_n(parts: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -70,19 +86,25 @@ def add_n(parts: Sequence[tf.Tensor]) -> tf.Tensor:
         return parts[0]
     if tf.executing_eagerly():
         return tf.add_n(parts)
-    return make("AddN", parts, [parts[0].dtype], T=parts[0].dtype, N=len(parts))[0]
+    return make("AddN", parts, T=parts[0].dtype, N=len(parts))[0]
 
 
 def where(mask: tf.Tensor, yes: tf.Tensor, no: tf.Tensor) -> tf.Tensor:
     if tf.executing_eagerly():
         return tf.where(mask, yes, no)
-    return make("SelectV2", [mask, yes, no], [yes.dtype], T=yes.dtype)[0]
+    return make("SelectV2", [mask, yes, no], T=yes.dtype)[0]
 
 
 def reshape(x: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
     if tf.executing_eagerly():
         return tf.reshape(x, shape)
-    return make("Reshape", [x, constant(shape)], [x.dtype], T=x.dtype, Tshape=tf.int32)[0]
+    return make("Reshape", [x, constant(shape)], T=x.dtype, Tshape=tf.int32)[0]
+
+
+def expand_last(x: tf.Tensor) -> tf.Tensor:
+    """`x[..., None]`."""
+    sizes: Any = x.shape.as_list()  # all known while tracing
+    return reshape(x, [*sizes, 1])
 
 
 def stack_of(sizes: Sequence[Size]) -> tf.Tensor:
@@ -92,7 +114,7 @@ def stack_of(sizes: Sequence[Size]) -> tf.Tensor:
     if tf.executing_eagerly():
         return tf.stack(sizes)
     each = [constant(size) if isinstance(size, int) else size for size in sizes]
-    return make("Pack", each, [tf.int32], T=tf.int32, N=len(each), axis=0)[0]
+    return make("Pack", each, T=tf.int32, N=len(each), axis=0)[0]
 
 
 def cut(x: tf.Tensor, begin: Sequence[Size] | tf.Tensor, size: Sequence[Any]) -> tf.Tensor:
@@ -100,7 +122,7 @@ def cut(x: tf.Tensor, begin: Sequence[Size] | tf.Tensor, size: Sequence[Any]) ->
     if tf.executing_eagerly():
         return tf.slice(x, begin, size)
     start = begin if isinstance(begin, tf.Tensor) else stack_of(begin)
-    return make("Slice", [x, start, constant(size)], [x.dtype], T=x.dtype, Index=tf.int32)[0]
+    return make("Slice", [x, start, constant(size)], T=x.dtype, Index=tf.int32)[0]
 
 
 def row(x: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
@@ -119,27 +141,27 @@ def put(x: tf.Tensor, at: tf.Tensor, rows: tf.Tensor, *, xla: bool) -> tf.Tensor
         places = at + tf.range(rows.shape[0])
         return tf.tensor_scatter_nd_update(x, places[:, None], rows)
     begin = stack_of([at, *[0] * (len(x.shape) - 1)])
-    return make("XlaDynamicUpdateSlice", [x, rows, begin], [x.dtype], T=x.dtype, Tindices=tf.int32)[0]
+    return make("XlaDynamicUpdateSlice", [x, rows, begin], T=x.dtype, Tindices=tf.int32)[0]
 
 
 def split(x: tf.Tensor, count: int, axis: int) -> list[tf.Tensor]:
     """As `tf.split`, in parts of one size."""
     if tf.executing_eagerly():
         return tf.split(x, count, axis)
-    return make("Split", [constant(axis), x], [x.dtype] * count, T=x.dtype, num_split=count)
+    return make("Split", [constant(axis), x], T=x.dtype, num_split=count)
 
 
 def unstack(x: tf.Tensor, axis: int) -> list[tf.Tensor]:
     if tf.executing_eagerly():
         return tf.unstack(x, axis=axis)
     count = int(x.shape[axis])  # pyright: ignore[reportArgumentType]  # shapes are known while tracing
-    return make("Unpack", [x], [x.dtype] * count, T=x.dtype, num=count, axis=axis)
+    return make("Unpack", [x], T=x.dtype, num=count, axis=axis)
 
 
 def barrier(leaves: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """XLA's optimization barrier: the same tensors, of which XLA makes nothing before all are there."""
     dtypes = [leaf.dtype for leaf in leaves]
-    return make("XlaOptimizationBarrier", leaves, dtypes, T=_list(dtypes))
+    return make("XlaOptimizationBarrier", leaves, T=_list(dtypes))
 
 
 def _list(dtypes: Sequence[tf.DType]) -> AttrValue:
@@ -192,7 +214,6 @@ def loop(more: Callable[..., Any], body: Callable[..., Any], begin: Sequence[Nes
     out = make(
         "StatelessWhile",
         given,
-        dtypes,
         T=_list(dtypes),
         cond=_function(question, graph),
         body=_function(step, graph),
@@ -207,12 +228,12 @@ def loop(more: Callable[..., Any], body: Callable[..., Any], begin: Sequence[Nes
 def inner_graph(name: str, fn: Callable[..., Any], like: Sequence[Any]) -> Any:
     """The `FuncGraph` of a function of tensors like these, inside of the one that is being traced."""
     outer: Any = ops.get_default_graph()
-    graph: Any = FuncGraph(name, collections=outer._collections)
+    graph: Any = Tracing(name, collections=outer._collections)
     graph._add_control_dependencies = False
     with graph.as_default():
         for tensor in like:
             shape = AttrValue(shape=tensor.shape.as_proto())
-            graph.inputs += make("Placeholder", [], [tensor.dtype], dtype=tensor.dtype, shape=shape)
+            graph.inputs += make("Placeholder", [], dtype=tensor.dtype, shape=shape)
         graph.outputs = [graph.capture(tensor) for tensor in fn(*graph.inputs)]
     return graph
 

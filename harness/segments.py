@@ -59,7 +59,7 @@ class Stand(NamedTuple):
 
     def after(self, steps: tf.Tensor) -> Stand:
         """So many steps later."""
-        return Stand(self.row + steps, self.step + steps, self.groups + steps)
+        return Stand(*(nodes.add(each, steps) for each in self))
 
     def changed(self, i: tf.Tensor) -> Stand:
         """The same, changed by a loop as far as TensorFlow can see: what a loop keeps it may take for a

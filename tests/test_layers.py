@@ -16,7 +16,7 @@ LAYERS = [
     {"types", "sentences", "values", "rates", "source", "importing"},
     {"catalog", "expressions", "spec", "specfields", "studyfile", "grid", "records", "metrics", "studies"},
     {"compaction", "tokens"},
-    {"lanes", "tiling", "rows", "aggregates", "runtime", "kernels", "nodes", "bridge"},
+    {"lanes", "tiling", "rows", "aggregates", "runtime", "kernels", "nodes", "tracing", "bridge"},
     {"claims", "lift", "convolutions", "graphs", "strategies", "feasibility", "figures"},
     {"products", "convolved", "kept"},
     {"lanes_last"},

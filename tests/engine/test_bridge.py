@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from harness import bridge, catalog, graphs
+from harness import bridge, catalog, graphs, tracing
 from harness.runtime import tensorflow
 
 tf = tensorflow()
@@ -33,8 +32,7 @@ def compiled(fn: Callable[..., Any], *args: Any) -> tuple[bytes, bytes]:
 
 def kinds(fn: Callable[..., Any], *args: Any) -> set[str]:
     """The operations of a function and of those that it calls, reworded."""
-    made = tf.function(fn, autograph=False).get_concrete_function(*args)
-    functions = graphs._functions(made, jit=True)
+    functions = graphs._functions(tracing.function(fn, args), jit=True)
     return {node.op for function in functions for node in function.node_def}
 
 
@@ -88,18 +86,16 @@ def test_what_happens_after_another_operation_still_does() -> None:
         with tf.control_dependencies([tf.debugging.assert_positive(x)]):
             return tf.sign(x)
 
-    made = tf.function(fn, autograph=False).get_concrete_function(tf.constant([1.0]))
-    (function, *_) = graphs._functions(made, jit=True)
+    (function, *_) = graphs._functions(tracing.function(fn, [tf.constant([1.0])]), jit=True)
     (chosen,) = (node for node in function.node_def if node.op == "SelectV2" and node.name.endswith("Sign"))
     assert any(name.startswith("^") for name in chosen.input)
 
 
 def test_names_that_another_function_has_already() -> None:
     def traced(fn: Callable[..., Any], name: str = "") -> Any:
-        made = tf.function(fn, autograph=False).get_concrete_function(tf.TensorSpec([1], tf.float32))
-        function = type(made.function_def).FromString(made.function_def.SerializeToString())
-        function.signature.name = name or function.signature.name
-        return SimpleNamespace(function_def=function, graph=made.graph, kept=made)
+        made = tracing.function(fn, [tf.TensorSpec([1], tf.float32)])
+        made.definition.signature.name = name or made.definition.signature.name
+        return made
 
     def root(x: Any) -> Any:
         return tf.sqrt(x)
@@ -109,7 +105,7 @@ def test_names_that_another_function_has_already() -> None:
 
     x = [tf.constant([4.0])]
     first = traced(root)
-    name = first.function_def.signature.name
+    name = first.definition.signature.name
     functions = [graphs._functions(made, jit=True) for made in (first, traced(root, name))]
     calls = [graphs._called(each, list) for each in functions]
     assert functions[0][0].signature.name == functions[1][0].signature.name
