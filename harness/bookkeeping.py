@@ -1,13 +1,17 @@
 """What a call's trace of values comes to: first hits of targets, best and last values, steps, divergence.
 
 The long part, over all steps, is a program of its own. None of it depends on the optimizer or the workload:
-it is compiled once for all programs of a process that have as many lanes and rows. The short part, a number a
-lane, is the host's.
+it is compiled once for all programs of a process that have as many lanes and rows. Nobody waits for that: until
+it is there the host looks through traces by itself, and finds the same. The short part, a number a lane, is
+the host's.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -74,16 +78,25 @@ class Bookkeeper:
         self._look = Graph(
             self._look_through, Found(*[0] * 6), jit=form.jit, name="look_through", place=place
         )
-        self._compiled, self._lock = False, threading.Lock()
+        self._compiled: Future[None] | None = None
+        self._lock = threading.Lock()
 
-    def compile(self) -> None:
-        """Traces and compiles, once, whoever asks: looks through a trace without rows."""
+    def compile(self, run: Callable[[Callable[[], None]], Any] = lambda fn: fn()) -> Future[None]:
+        """Begins to trace and to compile, once, whoever asks, in a thread of its own: until that is done the
+        host looks by itself.
+
+        Args:
+            run: calls a function where the program runs, in any thread.
+        """
         with self._lock:
-            if not self._compiled:
-                self._idle()
-            self._compiled = True
+            if self._compiled is None:
+                thread = ThreadPoolExecutor(1)
+                self._compiled = thread.submit(run, self._idle)
+                thread.shutdown(wait=False)
+        return self._compiled
 
     def _idle(self) -> None:
+        """Looks through a trace without rows."""
         n, real = self.form.lanes, tf.zeros([self.form.lanes], self.form.real)
         whole, ladder = tf.zeros([n], tf.int32), tf.zeros([LADDER, n], tf.int32)
         old, targets = Found(real, whole, ladder, whole, real, whole), tf.cast(ladder, self.form.real)
@@ -98,9 +111,16 @@ class Bookkeeper:
         Args:
             carry: before the call.
             targets: [LADDER, lanes], none above the one before it.
+
+        Raises:
+            Exception: the program could not be compiled.
         """
         none = np.zeros(self.form.lanes, np.int32)
         old = Found(*(getattr(carry, name) for name in FOUND), seen=none)
+        if self._compiled is not None and not self._compiled.done():
+            trace = np.asarray(self.trace.mine.changed())
+            return look_through_by_host(old, carry.step, trace, ran.steps, targets)
+        self.compile().result()
         return self._look(self.trace.mine.handles, old, carry.step, np.int32(ran.steps), targets)
 
 
@@ -154,7 +174,7 @@ def look_through(
         hits = _first_hits(old.hits, trace, begin, size, step + begin, low, targets)
         best_step = nodes.where(low < old.best, step + begin + at, old.best_step)
         last_miss = nodes.where(missed >= 0, step + begin + missed, old.last_miss)
-        best = tf.minimum(old.best, low)
+        best = nodes.where(low < old.best, low, old.best)
         return begin + BLOCK, Found(best, best_step, hits, last_miss, final, seen)
 
     return nodes.loop(lambda begin, _: begin < count, block, (nodes.constant(0), old))[1]
@@ -175,10 +195,11 @@ def _look_down(
     ) -> Nest:
         row = nodes.row(trace, begin + j)
         fine = row < np.inf
-        at = nodes.where(row < low, j, at)
+        lower = row < low  # not a minimum of the two: of zeros it may be either
+        at, low = nodes.where(lower, j, at), nodes.where(lower, row, low)
         missed = nodes.where(fine & (row > target), j, missed)
         final, seen = nodes.where(fine, row, final), seen + tf.cast(fine, tf.int32)
-        return j + 1, tf.minimum(low, row), at, missed, final, seen
+        return j + 1, low, at, missed, final, seen
 
     infinity = tf.fill([trace.shape[1]], tf.constant(np.inf, trace.dtype))
     none = tf.zeros_like(old.seen)
@@ -226,6 +247,52 @@ def _first_hits(
 
     reached = tf.reduce_sum(tf.cast(hits >= 0, tf.int32), 0)
     return nodes.loop(more, look, (nodes.constant(0), reached, upcoming(reached), hits))[3]
+
+
+def look_through_by_host(old: Found, step: Any, trace: np.ndarray, count: int, targets: Any) -> Found:
+    """`look_through` without anything to compile; it takes a few times as long.
+
+    Args:
+        trace: each lane's values come first, and then infinity.
+    """
+    old, step, targets = Found(*map(np.asarray, old)), np.asarray(step), np.asarray(targets)
+    if count == 0:
+        return old
+    rows, every = trace[:count], np.arange(trace.shape[1])
+    lowest = rows.copy()
+    for above, row in itertools.pairwise(lowest):  # NumPy's own `accumulate` takes twelve times as long
+        np.minimum(above, row, out=row)
+    at = _first_row(lowest, every, lambda value: value <= lowest[-1])
+    low = rows[at, every]
+    seen = _first_row(rows, every, lambda value: value == np.inf)
+    final = np.where(seen > 0, rows[seen - 1, every], old.final)
+    missed = (rows > targets[-1]) & (rows < np.inf)
+    last = count - 1 - missed[::-1].argmax(0)
+    last_miss = np.where(missed.any(0), step + last, old.last_miss)
+    hits = np.array(old.hits)
+    place, lane = np.nonzero((hits < 0) & (low <= targets))
+    wanted = targets[place, lane]
+    hits[place, lane] = step[lane] + _first_row(lowest, lane, lambda value: value <= wanted)
+    better = low < old.best
+    whole = np.where(better, step + at, old.best_step), hits, last_miss
+    best_step, hits, last_miss = (each.astype(np.int32) for each in whole)
+    found = np.where(better, low, old.best), best_step, hits, last_miss, final
+    return Found(*found, seen=old.seen + seen.astype(np.int32))
+
+
+def _first_row(rows: np.ndarray, lane: np.ndarray, holds: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """The first row in which something holds of the value in each of these lanes; how many rows there are,
+    where it never does.
+
+    Args:
+        holds: from some row on, for each lane.
+    """
+    low, high = np.zeros(len(lane), np.intp), np.full(len(lane), len(rows))
+    for _ in range(len(rows).bit_length()):
+        middle = (low + high) // 2
+        there = holds(rows[np.minimum(middle, len(rows) - 1), lane]) | (middle == len(rows))
+        high, low = np.where(there, middle, high), np.where(there, low, np.minimum(middle + 1, high))
+    return high
 
 
 def distances(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -493,7 +492,7 @@ class LaneProgram:
 
     def compile(self, inputs: Inputs, run: Callable[[Callable[[], None]], Any] = lambda fn: fn()) -> None:
         """Traces and compiles; no lane moves, since all are idle. The books' program, where it is new, is
-        compiled by another thread, while XLA has this one.
+        compiled beside, and not waited for.
 
         Args:
             run: calls a function where this program runs, in any thread.
@@ -503,11 +502,10 @@ class LaneProgram:
         """
         begin = time.perf_counter()
         carry = self.empty()
-        with ThreadPoolExecutor(1) as beside, lifting():
+        with lifting():
             if self.loop is None:
                 self._advance.prepare(*self._asks(carry, inputs, 1, 1, 0))
-            books = beside.submit(run, self.books.compile)
+            self.books.compile(run)
             self._run(carry, inputs, 1, 1, 0)
-            books.result()
         xla_has_started()
         self.compile_seconds = time.perf_counter() - begin

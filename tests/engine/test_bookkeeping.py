@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, wait
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,14 @@ from tests.engine.frames import PROVENANCE
 
 tf = tensorflow()
 
-from harness.bookkeeping import BLOCK, Bookkeeper, Form, Found, distances  # noqa: E402
+from harness.bookkeeping import (  # noqa: E402
+    BLOCK,
+    Bookkeeper,
+    Form,
+    Found,
+    distances,
+    look_through_by_host,
+)
 from harness.segments import LADDER  # noqa: E402
 from harness.strategies import Placement  # noqa: E402
 from harness.tilerun import TileRun  # noqa: E402
@@ -42,26 +51,64 @@ def row_by_row(found: Found, step: np.ndarray, trace: np.ndarray, targets: np.nd
     return Found(best, best_step, hits, last_miss, final, seen)
 
 
-@pytest.mark.parametrize("jit", [True, False], ids=["compiled", "not compiled"])
-def test_what_is_found_in_two_calls_one_after_another(jit: bool) -> None:
-    books = Bookkeeper(Form(LANES, ROWS, tf.float64, jit))
-    books.compile()
+@pytest.mark.parametrize("how", ["compiled", "not compiled", "by the host"])
+def test_what_is_found_in_two_calls_one_after_another(how: str) -> None:
+    books = Bookkeeper(Form(LANES, ROWS, tf.float64, how == "compiled"))
+    books.compile().result()
+
+    def look(found: Found, step: np.ndarray, trace: np.ndarray, count: int, targets: np.ndarray) -> Found:
+        if how == "by the host":
+            return look_through_by_host(found, step, trace, count, targets)
+        books.trace.mine.put(tf.constant(trace))
+        return books._look(books.trace.mine.handles, found, step, np.int32(count), targets)
+
     targets = np.sort(RNG.uniform(-1, 1, (LADDER, LANES)), 0)[::-1].copy()
     step = RNG.integers(0, 9, LANES).astype(np.int32)
     none = np.zeros(LANES, np.int32)
     hits = np.full((LADDER, LANES), -1, np.int32)
     found = Found(np.full(LANES, np.inf), none, hits, none - 1, np.zeros(LANES), none)
     expected = found
-    for count in (ROWS - 7, 1, BLOCK, 0):
-        # Some lanes end, some never begin, some see one value twice.
+    for count in (ROWS - 7, 1, BLOCK, 0, 2, ROWS):
+        # Some lanes end, some never begin, some see one value twice, and zeros of either sign.
         trace = RNG.uniform(-1, 2, (ROWS, LANES)).round(1)
+        trace[:, : LANES // 2] = np.maximum(trace[:, : LANES // 2], 0) * RNG.choice([-1, 1], (ROWS, 1))
         trace[np.arange(ROWS)[:, None] >= RNG.integers(0, 2 * ROWS, LANES)] = np.inf
-        books.trace.mine.put(tf.constant(trace))
-        found = books._look(books.trace.mine.handles, found, step, np.int32(count), targets)
+        found = look(found, step, trace, count, targets)
         expected = row_by_row(expected, step, trace[:count], targets)
         for name, ours, theirs in zip(Found._fields, found, expected, strict=True):
+            assert np.asarray(ours).dtype == theirs.dtype
             np.testing.assert_array_equal(ours, theirs, name)
+            assert np.asarray(ours).tobytes() == theirs.tobytes()
         step = step + np.int32(count)
+
+
+def test_rows_are_the_same_whoever_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def frame(out: str) -> pd.DataFrame:
+        rows = Study(name="looks", **FUNCTION).run(tmp_path / out, workers=2).cells()
+        return rows.drop(columns=PROVENANCE, errors="ignore").sort_values("cell_id", ignore_index=True)
+
+    compiled, asked = frame("compiled"), []
+
+    def never_done(books: Bookkeeper, run: Any = None) -> Future[None]:
+        asked.append(books)
+        books._compiled = Future()
+        return books._compiled
+
+    monkeypatch.setattr(Bookkeeper, "compile", never_done)
+    monkeypatch.setattr(Bookkeeper, "_look_through", None)
+    pd.testing.assert_frame_equal(frame("by the host"), compiled, check_exact=True)
+    assert asked
+
+
+def test_a_program_that_cannot_be_compiled_is_complained_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: Any) -> None:
+        raise ValueError("no such operation")
+
+    books = Bookkeeper(Form(LANES, ROWS, tf.float32, False))
+    monkeypatch.setattr(books._look, "fn", refuses)
+    wait([books.compile()])
+    with pytest.raises(ValueError, match="no such operation"):
+        books.look(SimpleNamespace(**dict.fromkeys(Found._fields)), None, None)  # type: ignore[arg-type]
 
 
 def test_distances_of_runs() -> None:
