@@ -23,7 +23,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, PartitionSpec
 
-from benchmarks.sides import Prepared, Round
+from benchmarks.sides import Cold, Prepared, Round
 from benchmarks.works import LARGEST, Inputs, Work
 
 FAR = 3.0  # times the fastest: a way that takes longer has lost, and is not run again
@@ -266,12 +266,14 @@ class Jax:
         """Compiles something small: what a process does once is not a program's."""
         jax.block_until_ready(jax.jit(jnp.sin)(jnp.ones(3)))
 
-    def compile(self, work: Work, inputs: Inputs, variant: str) -> float:
-        """Seconds that a work's program takes to compile, written in the way that `prepare` names so."""
+    def cold(self, work: Work, inputs: Inputs, variant: str) -> Cold:
+        """A work's program compiled and run, written in the way that `prepare` names so."""
+        self.work = work
         name, _, devices = variant.rpartition(", ")
-        return self._compiled(
+        seconds, self.program, self.arguments = self._compiled(
             variants(work, inputs)[name], int(devices.split()[0]), *_arguments(work, inputs)
-        )[0]
+        )
+        return Cold(seconds, self.run().seconds)
 
     def run(self) -> Round:
         begin = time.perf_counter()

@@ -49,6 +49,19 @@ class Round:
     evaluate_seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class Cold:
+    """A program that nothing of was there before.
+
+    Args:
+        compile_seconds: tracing and compiling, until it can run.
+        run_seconds: of the first run, right behind it.
+    """
+
+    compile_seconds: float
+    run_seconds: float
+
+
 class Side(Protocol):
     """A way of running a grid."""
 
