@@ -7,10 +7,12 @@ computes imports TensorFlow through `tensorflow()` before anything of its own do
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import itertools
 import os
 import platform
+import sys
 import threading
 from collections.abc import Iterator
 from functools import cache
@@ -38,8 +40,11 @@ XLA_FLAGS = {
     # Loops that touch less in a round become one function without a kernel to launch per operation. Matrix
     # products are plain loops there, so that `lift.in_kernels` keeps the loops of other networks out.
     # LLVM takes loops of a few rounds apart before it makes vectors of them: those over 16 lanes stay loops.
+    # Where it puts functions into each other it would note, for every access of memory, with which arguments
+    # that has nothing to do, which takes a twentieth of compiling; XLA has said more about that already.
     "xla_backend_extra_options": (
         f"xla_cpu_small_while_loop_byte_threshold={SMALL_LOOP_BYTES},-unroll-full-max-count=15"
+        ",-enable-noalias-to-md-conversion=0"
     ),
     # the whole of an AVX-512 register, where there is one
     "xla_cpu_prefer_vector_width": "512",
@@ -91,9 +96,15 @@ def tensorflow() -> Any:
             cached = f"--tf_xla_persistent_cache_directory={folder}"
             cached += f" --tf_xla_persistent_cache_prefix=optgrid-{made}"
             os.environ["TF_XLA_FLAGS"] = f"{flags} {cached}".strip()
+    first = "tensorflow" not in sys.modules
     import tensorflow as tf
     from tensorflow.python.framework import ops
 
+    if first:
+        # Python's collector would look at all that was imported again once for every few programs: a fifth of
+        # a second in which no thread traces. Not where the user has imported it, and may have made a model
+        # that is to be collected.
+        gc.freeze()
     _number_by_key(ops)
     # Every program is its own tf.function; TensorFlow's advice on retracing counts them as one.
     tf.get_logger().setLevel("ERROR")
