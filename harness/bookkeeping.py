@@ -1,9 +1,9 @@
 """What a call's trace of values comes to: first hits of targets, best and last values, steps, divergence.
 
 The long part, over all steps, is a program of its own. None of it depends on the optimizer or the workload:
-it is compiled once for all programs of a process that have as many lanes and rows. Nobody waits for that: until
-it is there the host looks through traces by itself, and finds the same. The short part, a number a lane, is
-the host's.
+it is compiled once for all programs of a process that have as many lanes and rows. Nobody waits for that:
+until it is there the host looks through traces by itself, and finds the same. The short part, a number a
+lane, is the host's.
 """
 
 from __future__ import annotations

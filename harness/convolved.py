@@ -48,11 +48,11 @@ def _padded(maps: tf.Tensor, geometry: Geometry) -> tf.Tensor:
     examples, height, width, channels, lanes = _sizes(maps)
     zeros = tf.zeros([examples, height + above + below, width + left + right, channels, lanes], maps.dtype)
 
-    def row(y: Any, out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def row(y: Any, out: tf.Tensor) -> list[tf.Tensor]:
         one = nodes.cut(maps, [0, y, 0, 0, 0], [examples, 1, width, channels, lanes])
-        return y + 1, dynamic_update_slice(out, one, nodes.stack_of([0, y + above, left, 0, 0]))
+        return [dynamic_update_slice(out, one, nodes.stack_of([0, nodes.add(y, above), left, 0, 0]))]
 
-    return nodes.loop(lambda y, _: y < height, row, (nodes.constant(0), zeros))[1]
+    return nodes.repeat(row, [zeros], height)[0]
 
 
 def _rounds(count: int, some: Round) -> tf.Tensor:
@@ -62,10 +62,10 @@ def _rounds(count: int, some: Round) -> tf.Tensor:
 
 
 def _added(first: int, count: int, some: Round, begin: tf.Tensor) -> tf.Tensor:
-    def body(k: tf.Tensor, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return k + 1, products.total([sums, *some(k)])
+    def body(k: tf.Tensor, sums: tf.Tensor) -> list[tf.Tensor]:
+        return [products.total([sums, *some(k)])]
 
-    return nodes.loop(lambda k, _: k < count, body, (nodes.constant(first), begin))[1]
+    return nodes.repeat(body, [begin], count, first)[0]
 
 
 def _forward(maps: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tensor | None:
@@ -78,11 +78,11 @@ def _forward(maps: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tens
         return None
 
     def some(k: Any) -> list[tf.Tensor]:
-        terms = []
+        terms, begin = [], nodes.multiply(k, each)
         for at, (i, j) in enumerate(geometry.offsets):
-            views = nodes.cut(maps, [0, i, j, k * each, 0], [examples, rows, columns, each, of_maps])
+            views = nodes.cut(maps, [0, i, j, begin, 0], [examples, rows, columns, each, of_maps])
             own = nodes.cut(
-                filters, [*divmod(at, geometry.kernel[1]), k * each, 0, 0], [1, 1, each, count, of_filters]
+                filters, [*divmod(at, geometry.kernel[1]), begin, 0, 0], [1, 1, each, count, of_filters]
             )
             terms += products.multiplied(nodes.split(views, each, 3), nodes.split(own, each, 2))
         return terms
@@ -103,11 +103,14 @@ def _of_filters(maps: tf.Tensor, slopes: tf.Tensor, geometry: Geometry) -> tf.Te
     grid = [rows // down, columns // across]
 
     def at(v: Any) -> tf.Tensor:
-        i, j = v // geometry.kernel[1], v % geometry.kernel[1]
+        i, j = nodes.quotient(v, geometry.kernel[1]), nodes.remainder(v, geometry.kernel[1])
 
         def some(k: Any) -> list[tf.Tensor]:
-            place = [k // (grid[0] * grid[1]) * deep, k // grid[1] % grid[0] * down, k % grid[1] * across]
-            x = nodes.cut(maps, [place[0], place[1] + i, place[2] + j, 0, 0], [*size, channels, of_maps])
+            row = nodes.quotient(k, grid[1])
+            steps = nodes.quotient(row, grid[0]), nodes.remainder(row, grid[0]), nodes.remainder(k, grid[1])
+            place = [nodes.multiply(step, by) for step, by in zip(steps, size, strict=True)]
+            corner = place[0], nodes.add(place[1], i), nodes.add(place[2], j)
+            x = nodes.cut(maps, [*corner, 0, 0], [*size, channels, of_maps])
             y = nodes.cut(slopes, [*place, 0, 0], [*size, count, lanes])
             terms = deep * down * across
             x = nodes.unstack(nodes.reshape(x, [terms, channels, 1, of_maps]), 0)
@@ -118,13 +121,12 @@ def _of_filters(maps: tf.Tensor, slopes: tf.Tensor, geometry: Geometry) -> tf.Te
 
     shape = [channels, count, max(of_maps, lanes)]
 
-    def body(v: tf.Tensor, out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return v + 1, dynamic_update_slice(
-            out, nodes.reshape(at(v), [1, *shape]), nodes.stack_of([v, 0, 0, 0])
-        )
+    def body(v: tf.Tensor, out: tf.Tensor) -> list[tf.Tensor]:
+        made = nodes.reshape(at(v), [1, *shape])
+        return [dynamic_update_slice(out, made, nodes.stack_of([v, 0, 0, 0]))]
 
-    begin = nodes.constant(0), tf.zeros([len(geometry.offsets), *shape], maps.dtype)
-    _, out = nodes.loop(lambda v, _: v < len(geometry.offsets), body, begin)
+    begin = tf.zeros([len(geometry.offsets), *shape], maps.dtype)
+    (out,) = nodes.repeat(body, [begin], len(geometry.offsets))
     return tf.reshape(out, [*geometry.kernel, *shape])
 
 
@@ -139,19 +141,18 @@ def _of_maps(slopes: tf.Tensor, filters: tf.Tensor, geometry: Geometry, shape: S
     groups, across = count // each, geometry.kernel[1]
     window = [examples, rows, columns, channels, lanes]
 
-    def body(k: Any, out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        v, first = k // groups, k % groups * each
-        i, j = v // across, v % across
+    def body(k: Any, out: tf.Tensor) -> list[tf.Tensor]:
+        v, first = nodes.quotient(k, groups), nodes.multiply(nodes.remainder(k, groups), each)
+        i, j = nodes.quotient(v, across), nodes.remainder(v, across)
         x = nodes.cut(slopes, [0, 0, 0, first, 0], [examples, rows, columns, each, of_slopes])
         y = nodes.cut(filters, [i, j, 0, first, 0], [1, 1, channels, each, of_filters])
         x = nodes.unstack(nodes.reshape(x, [examples, rows, columns, 1, each, of_slopes]), 4)
         at = nodes.stack_of([0, i, j, 0, 0])
         more = products.total([nodes.cut(out, at, window), *products.multiplied(x, nodes.unstack(y, 3))])
-        return k + 1, dynamic_update_slice(out, more, at)
+        return [dynamic_update_slice(out, more, at)]
 
     zeros = tf.zeros([examples, height, width, channels, lanes], slopes.dtype)
-    last = groups * len(geometry.offsets)
-    _, out = nodes.loop(lambda k, _: k < last, body, (nodes.constant(0), zeros))
+    (out,) = nodes.repeat(body, [zeros], groups * len(geometry.offsets))
     return out[:, above : height - below, left : width - right]
 
 

@@ -8,6 +8,7 @@ are TensorFlow's own functions.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any
@@ -69,15 +70,31 @@ def constant(value: Any, dtype: tf.DType = tf.int32) -> tf.Tensor:
     return kept[key]
 
 
-def binary(kind: str, x: tf.Tensor, y: tf.Tensor | int) -> tf.Tensor:
-    """An operation of TensorFlow's, by its name, of two tensors of a dtype, or of one and a whole number."""
-    other = y if isinstance(y, tf.Tensor) else constant(y, x.dtype)
+PLAIN = {
+    "AddV2": operator.add,
+    "FloorDiv": operator.floordiv,
+    "FloorMod": operator.mod,
+    "Less": operator.lt,
+    "Maximum": max,
+    "Minimum": min,
+    "Mul": operator.mul,
+}
+
+
+def binary(kind: str, x: Size, y: Size) -> Any:
+    """An operation of TensorFlow's, by its name in `PLAIN`, of two tensors of a dtype; whole numbers of
+    Python's are numbers of that dtype, and two of them come to one of Python's."""
+    if isinstance(x, int) and isinstance(y, int):
+        return PLAIN[kind](x, y)
+    dtype = next(each.dtype for each in (x, y) if isinstance(each, tf.Tensor))
+    one, other = (constant(each, dtype) if isinstance(each, int) else each for each in (x, y))
     if tf.executing_eagerly():
-        return getattr(tf.raw_ops, kind)(x=x, y=other)
-    return make(kind, [x, other], T=x.dtype)[0]
+        return getattr(tf.raw_ops, kind)(x=one, y=other)
+    return make(kind, [one, other], T=dtype)[0]
 
 
 multiply, add, maximum, minimum = (partial(binary, kind) for kind in ("Mul", "AddV2", "Maximum", "Minimum"))
+less, quotient, remainder = (partial(binary, kind) for kind in ("Less", "FloorDiv", "FloorMod"))
 
 
 def add_n(parts: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -223,6 +240,24 @@ def loop(more: Callable[..., Any], body: Callable[..., Any], begin: Sequence[Nes
         _lower_using_switch_merge=AttrValue(b=True),  # where XLA does not compile it
     )
     return tf.nest.pack_sequence_as(tuple(begin), out[:count])
+
+
+def repeat(
+    body: Callable[..., Sequence[Nest]], begin: Sequence[Nest], last: int, first: int = 0, each: int = 1
+) -> Any:
+    """`now = body(k, *now)` for every `each`th whole number k from `first` on, below `last`.
+
+    Returns:
+        As many nests as there are in `begin`.
+    """
+
+    def more(k: tf.Tensor, *_: Nest) -> tf.Tensor:
+        return less(k, last)
+
+    def step(k: tf.Tensor, *now: Nest) -> Sequence[Nest]:
+        return add(k, each), *body(k, *now)
+
+    return loop(more, step, (constant(first), *begin))[1:]
 
 
 def inner_graph(name: str, fn: Callable[..., Any], like: Sequence[Any]) -> Any:

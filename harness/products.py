@@ -58,13 +58,10 @@ def _in_rounds(stay: tf.Tensor, passing: tf.Tensor, axes: tuple[int, int]) -> tf
         y = _factors(passing, axes[1], 0, begin, count)
         return total([*before, *multiplied(x, y)])
 
-    def body(k: tf.Tensor, out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return k + each, some(k, each, out)
-
     out = some(0, first)
     if rounds:
         last = first + rounds * each
-        _, out = nodes.loop(lambda k, _: k < last, body, (nodes.constant(first), out))
+        (out,) = nodes.repeat(lambda k, out: [some(k, each, out)], [out], last, first, each)
     return out
 
 
@@ -75,17 +72,17 @@ def _row_by_row(stay: tf.Tensor, passing: tf.Tensor, axes: tuple[int, int]) -> t
     """
     rows, columns, terms = _size(stay, 1 - axes[0]), _size(passing, 1 - axes[1]), _size(stay, axes[0])
 
-    def body(k: tf.Tensor, out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def body(k: tf.Tensor, out: tf.Tensor) -> list[tf.Tensor]:
         own = _factors(_cut(stay, 1 - axes[0], k, 1), axes[0], 1, 0, terms)
         # From 0 on, which XLA must not know: it would take the factors apart before the loop.
-        others = _factors(passing, axes[1], 0, tf.minimum(k, 0), terms)
+        others = _factors(passing, axes[1], 0, nodes.minimum(k, 0), terms)
         row = total(multiplied(own, others))
-        return k + 1, dynamic_update_slice(out, row, nodes.stack_of([k, 0, 0]))
+        return [dynamic_update_slice(out, row, nodes.stack_of([k, 0, 0]))]
 
     # Anything that a step changes: zeros XLA would make once and for all, and copy every time.
     lanes = max(_size(stay, 2), _size(passing, 2))
     begin = tf.broadcast_to(stay[:1, :1], [rows, columns, lanes])
-    return nodes.loop(lambda k, _: k < rows, body, (nodes.constant(0), begin))[1]
+    return nodes.repeat(body, [begin], rows)[0]
 
 
 def _size(value: tf.Tensor, axis: int) -> int:
@@ -125,11 +122,10 @@ def fold(value: tf.Tensor, axis: int, join: Join) -> tf.Tensor:
         return join(nodes.unstack(value, axis))
     first, each, _ = rounds_of(size)
 
-    def body(k: tf.Tensor, out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return k + each, join([out, *_parts(value, axis, k, each)])
+    def body(k: tf.Tensor, out: tf.Tensor) -> list[tf.Tensor]:
+        return [join([out, *_parts(value, axis, k, each)])]
 
-    begin = nodes.constant(first), join(_parts(value, axis, 0, first))
-    return nodes.loop(lambda k, _: k < size, body, begin)[1]
+    return nodes.repeat(body, [join(_parts(value, axis, 0, first))], size, first, each)[0]
 
 
 def rounds_of(terms: int) -> tuple[int, int, int]:

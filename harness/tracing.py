@@ -19,7 +19,6 @@ from tensorflow.python.eager.polymorphic_function import atomic_function
 from tensorflow.python.framework import errors, op_def_registry, ops
 from tensorflow.python.framework.func_graph import FuncGraph, func_graph_from_py_func
 from tensorflow.python.framework.ops import Operation
-from tensorflow.python.util import tf_stack
 
 # Of which TensorFlow keeps more than dtype and shape.
 HANDLES = (tf.resource, tf.variant)
@@ -43,9 +42,7 @@ class Tracing(FuncGraph):
             return super()._create_op_internal(
                 op_type, inputs, dtypes, input_types, name, attrs, op_def, compute_device
             )
-        made = self.add(op_type, inputs, attrs or {}, name)
-        core.TF_SetOpStackTrace(made._c_op, tf_stack.extract_stack(stacklevel=2))  # for complaints
-        return made
+        return self.add(op_type, inputs, attrs or {}, name)
 
     def asks_for_more(self) -> bool:
         """Whether the user wants operations to be more than what is computed: after others, on some device,

@@ -23,6 +23,18 @@ how = pytest.mark.parametrize("run", HOW.values(), ids=HOW.keys())
 
 OPERATIONS = {
     "multiply": (lambda x, y, k: nodes.multiply(x, y[:1]), lambda x, y, k: x * y[:1]),
+    "add": (lambda x, y, k: nodes.add(x, y[:, :1]), lambda x, y, k: x + y[:, :1]),
+    "add a number": (lambda x, y, k: nodes.add(3, k), lambda x, y, k: 3 + k),
+    "maximum": (lambda x, y, k: nodes.maximum(x, y), lambda x, y, k: tf.maximum(x, y)),
+    "minimum": (lambda x, y, k: nodes.minimum(x, y), lambda x, y, k: tf.minimum(x, y)),
+    "less": (lambda x, y, k: nodes.less(x, y), lambda x, y, k: x < y),
+    "quotient": (lambda x, y, k: nodes.quotient(k - 7, 3), lambda x, y, k: (k - 7) // 3),
+    "remainder": (lambda x, y, k: nodes.remainder(k - 7, 3), lambda x, y, k: (k - 7) % 3),
+    "repeat": (
+        lambda x, y, k: nodes.repeat(lambda i, z: [z * x + tf.cast(i, x.dtype)], [y], 9, 2, 3)[0],
+        lambda x, y, k: ((y * x + 2) * x + 5) * x + 8,
+    ),
+    "expand_last": (lambda x, y, k: nodes.expand_last(x), lambda x, y, k: x[..., None]),
     "add_n": (lambda x, y, k: nodes.add_n([x, y, x]), lambda x, y, k: x + y + x),
     "add_n of one": (lambda x, y, k: nodes.add_n([x]), lambda x, y, k: x),
     "where": (lambda x, y, k: nodes.where(x[:, :1] > 0, x, y), lambda x, y, k: tf.where(x[:, :1] > 0, x, y)),
@@ -47,6 +59,13 @@ def test_operations_are_those_of_tensorflow(name: str, run: Any) -> None:
     found, expected = run(ours)(x, y, tf.constant(2)), run(theirs)(x, y, tf.constant(2))
     assert found.dtype == expected.dtype
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("kind", nodes.PLAIN)
+def test_whole_numbers_come_to_one_as_tensors_do(kind: str) -> None:
+    for x, y in ((7, 3), (-7, 3), (7, -3), (2, 2)):
+        tensor = getattr(tf.raw_ops, kind)(x=tf.constant(x), y=tf.constant(y))
+        assert nodes.binary(kind, x, y) == tensor.numpy()
 
 
 def test_equal_constants_of_a_graph_are_one() -> None:
