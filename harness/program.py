@@ -505,7 +505,9 @@ class LaneProgram:
         with lifting():
             if self.loop is None:
                 self._advance.prepare(*self._asks(carry, inputs, 1, 1, 0))
-            self.books.compile(run)
+            if self.trailing:  # one function, and one thread of XLA's: kernels keep all cores busy
+                self.books.compile(run)
             self._run(carry, inputs, 1, 1, 0)
+        self.books.compile(run)
         xla_has_started()
         self.compile_seconds = time.perf_counter() - begin
