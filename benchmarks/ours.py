@@ -86,6 +86,12 @@ class Ours:
         return inputs(work)
 
     def prepare(self, work: Work, inputs: Inputs | None = None) -> Prepared:
+        ready = self.compiled(work)
+        self.settle()
+        return ready
+
+    def compiled(self, work: Work) -> Prepared:
+        """Compiles a work's programs, and waits for none that is compiled beside."""
         from harness import Study
         from harness.runtime import tensorflow
 
@@ -110,14 +116,15 @@ class Ours:
 
     def start(self) -> None:
         """Compiles something small: what a process does once is not a program's."""
-        from harness.runtime import tensorflow
+        from harness.runtime import keep_imports, tensorflow
 
         tf = tensorflow()
+        keep_imports()
         tf.function(tf.sin, jit_compile=True)(tf.ones([3])).numpy()
 
     def cold(self, work: Work, inputs: Inputs, variant: str) -> Cold:
         """A work's program compiled and run; there is one way to write it."""
-        made = Cold(self.prepare(work, inputs).compile_seconds, self.run().seconds)
+        made = Cold(self.compiled(work).compile_seconds, self.run().seconds)
         self.settle()
         return made
 
@@ -171,8 +178,8 @@ class Ours:
 class TrainOnly(Ours):
     """The same for networks without metrics: no peer has any."""
 
-    def prepare(self, work: Work, inputs: Inputs | None = None) -> Prepared:
+    def compiled(self, work: Work) -> Prepared:
         if work.family in TRAIN_ONLY:
             file = Path(__file__).with_name("train_only.py")
             work = replace(work, workload=f"{file}:{TRAIN_ONLY[work.family]}")
-        return super().prepare(work, inputs)
+        return super().compiled(work)

@@ -82,8 +82,8 @@ class Bookkeeper:
         self._lock = threading.Lock()
 
     def compile(self, run: Callable[[Callable[[], None]], Any] = lambda fn: fn()) -> Future[None]:
-        """Begins to trace and to compile, once, whoever asks, in a thread of its own: until that is done the
-        host looks by itself.
+        """Begins to trace and to compile, once, whoever asks, in a thread of its own: until that is done, and
+        where it fails, the host looks by itself.
 
         Args:
             run: calls a function where the program runs, in any thread.
@@ -111,16 +111,13 @@ class Bookkeeper:
         Args:
             carry: before the call.
             targets: [LADDER, lanes], none above the one before it.
-
-        Raises:
-            Exception: the program could not be compiled.
         """
         none = np.zeros(self.form.lanes, np.int32)
         old = Found(*(getattr(carry, name) for name in FOUND), seen=none)
-        if self._compiled is not None and not self._compiled.done():
+        compiled = self._compiled or self.compile()
+        if not compiled.done() or compiled.exception() is not None:
             trace = np.asarray(self.trace.mine.changed())
             return look_through_by_host(old, carry.step, trace, ran.steps, targets)
-        self.compile().result()
         return self._look(self.trace.mine.handles, old, carry.step, np.int32(ran.steps), targets)
 
 

@@ -12,7 +12,6 @@ import hashlib
 import itertools
 import os
 import platform
-import sys
 import threading
 from collections.abc import Iterator
 from functools import cache
@@ -72,6 +71,16 @@ def xla_has_started() -> None:
             os.environ["XLA_FLAGS"] = before
 
 
+def keep_imports() -> None:
+    """Keeps from Python's collector what was made so far: in a process of this project's own, that is what it
+    imported.
+
+    Once for every few programs it would look at all of that again: a fifth of a second in which no thread
+    traces.
+    """
+    gc.freeze()
+
+
 @cache
 def tensorflow() -> Any:
     """The TensorFlow module, configured.
@@ -96,15 +105,9 @@ def tensorflow() -> Any:
             cached = f"--tf_xla_persistent_cache_directory={folder}"
             cached += f" --tf_xla_persistent_cache_prefix=optgrid-{made}"
             os.environ["TF_XLA_FLAGS"] = f"{flags} {cached}".strip()
-    first = "tensorflow" not in sys.modules
     import tensorflow as tf
     from tensorflow.python.framework import ops
 
-    if first:
-        # Python's collector would look at all that was imported again once for every few programs: a fifth of
-        # a second in which no thread traces. Not where the user has imported it, and may have made a model
-        # that is to be collected.
-        gc.freeze()
     _number_by_key(ops)
     # Every program is its own tf.function; TensorFlow's advice on retracing counts them as one.
     tf.get_logger().setLevel("ERROR")

@@ -16,12 +16,17 @@ import tensorflow as tf
 from tensorflow.core.framework.attr_value_pb2 import AttrValue
 from tensorflow.python.client import pywrap_tf_session as core
 from tensorflow.python.eager.polymorphic_function import atomic_function
+from tensorflow.python.eager.polymorphic_function.polymorphic_function import OptionalXlaContext
 from tensorflow.python.framework import errors, op_def_registry, ops
 from tensorflow.python.framework.func_graph import FuncGraph, func_graph_from_py_func
 from tensorflow.python.framework.ops import Operation
+from tensorflow.python.util import tf_stack
 
 # Of which TensorFlow keeps more than dtype and shape.
 HANDLES = (tf.resource, tf.variant)
+# Lines of source that an operation comes from: these, whatever it is, since TensorFlow's vectorizer and XLA
+# count on some.
+HERE = tf_stack.extract_stack(stacklevel=1)
 
 
 class Tracing(FuncGraph):
@@ -49,7 +54,7 @@ class Tracing(FuncGraph):
         with gradients of their own."""
         return bool(
             any(each.control_inputs for each in self._control_dependencies_stack)
-            or self._control_flow_context is not None
+            or not (self._control_flow_context is None or self._control_flow_context.IsXLAContext())
             or self._attr_scope_map
             or self._gradient_override_map
             or self._gradient_function_map
@@ -91,12 +96,13 @@ class Tracing(FuncGraph):
             finished = core.TF_FinishOperation(made)
         except errors.InvalidArgumentError as error:
             raise ValueError(error.message) from None
+        core.TF_SetOpStackTrace(finished, HERE)
         return Operation._from_c_op(finished, self)
 
     def _validate_in_scope(self, tensor: tf.Tensor) -> None:
         try:
             super()._validate_in_scope(tensor)
-        except AttributeError:  # TensorFlow would quote the lines that made it
+        except errors.InaccessibleTensorError:  # which quotes no lines of source here
             words = "is out of scope and cannot be used here: only what a function returns can be used later"
             raise errors.InaccessibleTensorError(f"{tensor!r} {words}") from None
 
@@ -130,7 +136,8 @@ class Function:
     @property
     def closed_over(self) -> Sequence[tf.Tensor]:
         """What it is given behind its own arguments."""
-        return self.graph.external_captures
+        asked = [each() for each in self.graph.deferred_external_captures]
+        return [*self.graph.external_captures, *tf.nest.flatten(asked, expand_composites=True)]
 
 
 def trace(name: str, fn: Callable[..., Any], like: Sequence[Any]) -> Any:
@@ -142,8 +149,13 @@ def trace(name: str, fn: Callable[..., Any], like: Sequence[Any]) -> Any:
 
 def function(fn: Callable[..., Sequence[tf.Tensor]], like: Sequence[Any]) -> Function:
     """The same as a function that XLA compiles."""
+
+    def for_xla(*args: tf.Tensor) -> Sequence[tf.Tensor]:
+        with OptionalXlaContext(True):  # gradients of branches and loops are made in another way then
+            return fn(*args)
+
     name = f"{fn.__name__}_{ops.uid()}"
-    graph = trace(name, fn, like)
+    graph = trace(name, for_xla, like)
     made = atomic_function.from_func_graph(name, graph, {"_XlaMustCompile": True, "_noinline": True})
     return Function(graph, made.definition)
 

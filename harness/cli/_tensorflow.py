@@ -19,7 +19,7 @@ def import_tensorflow(why: str) -> None:
     Args:
         why: what it is imported for, said before the seconds that it takes.
     """
-    from ..runtime import tensorflow
+    from ..runtime import keep_imports, tensorflow
 
     if "tensorflow" in sys.modules:
         tensorflow()
@@ -38,3 +38,4 @@ def import_tensorflow(why: str) -> None:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+    keep_imports()

@@ -187,7 +187,10 @@ class TileRunner:
         self.store = self._store(host) if index == 0 else Discarded(self.setup.address)
         os.environ.update(self.setup.environment)
         placement = self._placement(host, peers, index)
+        from harness.runtime import keep_imports
         from harness.worker import Programs, Worker
+
+        keep_imports()
 
         self.programs = Programs(placement)
         name = f"{host}/{os.getpid()}/{placement.device}"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -100,15 +99,19 @@ def test_rows_are_the_same_whoever_looks(tmp_path: Path, monkeypatch: pytest.Mon
     assert asked
 
 
-def test_a_program_that_cannot_be_compiled_is_complained_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_program_cannot_be_compiled_the_host_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuses(*_: Any) -> None:
         raise ValueError("no such operation")
 
-    books = Bookkeeper(Form(LANES, ROWS, tf.float32, False))
-    monkeypatch.setattr(books._look, "fn", refuses)
-    wait([books.compile()])
-    with pytest.raises(ValueError, match="no such operation"):
-        books.look(SimpleNamespace(**dict.fromkeys(Found._fields)), None, None)  # type: ignore[arg-type]
+    def frame(out: str) -> pd.DataFrame:
+        rows = Study(name="fails", **FUNCTION).run(tmp_path / out, workers=1).cells()
+        return rows.drop(columns=PROVENANCE, errors="ignore").sort_values("cell_id", ignore_index=True)
+
+    expected = frame("compiled")
+    monkeypatch.setattr(Bookkeeper, "_idle", refuses)
+    pd.testing.assert_frame_equal(frame("by the host"), expected, check_exact=True)
 
 
 def test_distances_of_runs() -> None:

@@ -31,6 +31,7 @@ study = Study(
 programs = Programs(Placement("one_device", ["CPU:0"]))
 (program,) = study.plan().programs.values()
 warm, _ = programs.get(program)
+warm.compiled.books.compile().result()
 
 def compiled():
     return sorted(path.name for path in cache_folder().rglob("optgrid*") if path.is_file())

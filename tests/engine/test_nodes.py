@@ -61,6 +61,11 @@ def test_operations_are_those_of_tensorflow(name: str, run: Any) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+def test_a_last_axis_where_sizes_are_not_known() -> None:
+    grown = tf.function(nodes.expand_last, input_signature=[tf.TensorSpec([None, 3])], autograph=False)
+    assert grown(tf.ones([2, 3])).shape == (2, 3, 1)
+
+
 @pytest.mark.parametrize("kind", nodes.PLAIN)
 def test_whole_numbers_come_to_one_as_tensors_do(kind: str) -> None:
     for x, y in ((7, 3), (-7, 3), (7, -3), (2, 2)):

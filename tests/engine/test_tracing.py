@@ -14,7 +14,7 @@ from harness.runtime import tensorflow
 
 tf = tensorflow()
 
-from harness import nodes  # noqa: E402
+from harness import lift, nodes  # noqa: E402
 from harness.graphs import Graph  # noqa: E402
 from harness.tracing import Tracing, trace  # noqa: E402
 
@@ -55,12 +55,6 @@ def beside_another(x: Any) -> Any:
         return x * 2
 
 
-def branches(x: Any) -> Any:
-    return tf.cond(
-        x[0] > 0, lambda: x * 2, lambda: tf.while_loop(lambda y: y[1] < 9, lambda y: (y + x,), [x])[0]
-    )
-
-
 @tf.custom_gradient
 def with_own_gradient(x: Any) -> Any:
     return tf.tanh(x), lambda dy: dy * x
@@ -96,10 +90,44 @@ def test_the_same_operations_under_the_same_names(fn: Callable[[Any], Any]) -> N
     assert [out.shape for out in graphs[0].outputs] == [out.shape for out in graphs[1].outputs]
 
 
-def test_branches_and_loops_of_the_user() -> None:
-    x = tf.constant([-1.0, 2.0, 3.0])
-    made = Graph(lambda x: branches(x), x, jit=True, name="f")
-    np.testing.assert_allclose(made(x), branches(x))
+LOSSES = {
+    "cond": lambda x: tf.cond(x[0] > 0, lambda: tf.sin(x) * tf.exp(x), lambda: tf.tanh(x) ** 2),
+    "switch_case": lambda x: tf.switch_case(
+        tf.cast(x[1], tf.int32), [lambda: x * x, lambda: tf.sin(x), lambda: tf.exp(x) * x]
+    ),
+    "while_loop": lambda x: tf.while_loop(
+        lambda i, y: i < 3, lambda i, y: (i + 1, tf.sin(y) * x), (0, x), maximum_iterations=3
+    )[1],
+    "map_fn": lambda x: tf.map_fn(lambda a: tf.sin(a) * a, x),
+    "scan": lambda x: tf.scan(lambda a, b: tf.sin(a) * b, x),
+}
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_branches_and_loops_of_the_user_and_their_gradients(kind: str) -> None:
+    def look(x: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(LOSSES[kind](x))
+        return loss, tape.gradient(loss, x)
+
+    x = tf.constant([0.5, 2.0, 3.0])
+    for ours, theirs in zip(Graph(look, (0, 0), jit=True, name="f")(x), look(x), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_the_vectorizer_says_what_it_cannot_do() -> None:
+    def gradient_of_a_map(x: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(LOSSES["map_fn"](x))
+        return tape.gradient(loss, x)
+
+    def lifted(x: Any) -> Any:
+        return lift.map_lanes(gradient_of_a_map, [x])
+
+    with pytest.raises(TypeError, match="variant"):
+        Graph(lifted, 0, jit=True, name="f")(tf.ones([4, 3]))
 
 
 def test_what_a_graph_closes_over() -> None:
