@@ -116,6 +116,14 @@ def test_branches_and_loops_of_the_user_and_their_gradients(kind: str) -> None:
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
+def test_python_is_not_rewritten() -> None:
+    def asks(a: Any) -> Any:
+        return a if a > 0 else -a
+
+    with pytest.raises(tf.errors.OperatorNotAllowedInGraphError):
+        Graph(lambda x: tf.map_fn(asks, x), 0, jit=True, name="f")(tf.ones([3]))
+
+
 def test_the_vectorizer_says_what_it_cannot_do() -> None:
     def gradient_of_a_map(x: Any) -> Any:
         with tf.GradientTape() as tape:
