@@ -33,6 +33,7 @@ import tensorflow as tf
 INIT, BATCH, NOISE = 1, 2, 3
 
 FEW = 8  # blocks
+PHILOX = 1  # TensorFlow's number of the generator
 STEP_BITS = 28
 MAX_STREAM = 7
 MAX_STEP = 2**STEP_BITS - 1
@@ -102,8 +103,14 @@ def _bits(stream: int, seed, step, count: int) -> tf.Tensor:
     """The first `count` words of a draw, [count] uint32."""
     named = key(stream, seed, step)
     blocks = -(-count // 4)
-    # Operation by operation, without a graph, it would be hundreds of calls.
-    if blocks <= FEW or tf.executing_eagerly():
+    if tf.executing_eagerly():
+        # Operation by operation `_philox` would be hundreds of calls, and TensorFlow's own function makes the
+        # key and the counter by dozens. Kernels make the generator's words from them everywhere.
+        words, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=named)
+        return tf.raw_ops.StatelessRandomUniformFullIntV2(
+            shape=[count], key=words, counter=counter, alg=PHILOX, dtype=tf.uint32
+        )
+    if blocks <= FEW:
         return tf.random.stateless_uniform(
             [count],
             named,
