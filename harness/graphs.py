@@ -103,12 +103,12 @@ class Graph:
             functions = _functions(made, jit=self.jit)
         if self._file is not None:
             _write(functions, made.closed_over, self._file)
-        # Read back, where it was kept: what was traced here knows lines of source, which XLA's cache sees.
-        # Else the concrete function is kept: those of Python's that it calls live as long as it does.
+        # Read back, where it was kept, so that this process calls what the next one will. Else the graph is
+        # kept with what it closes over: those of Python's functions that it calls live as long as it does.
         return self._read() or _called(functions, lambda: made.closed_over)
 
     def _traced(self, args: Nest, flat: list[tf.Tensor], *, in_order: bool) -> Any:
-        """The concrete function.
+        """The traced function.
 
         Args:
             in_order: operations with side effects in the bodies of loops are run, and one after another.
@@ -168,7 +168,7 @@ def _tensor(leaf: Any) -> tf.Tensor:
 
 
 def _functions(made: Any, *, jit: bool) -> list[Any]:
-    """A concrete function and those that it calls, it first, with names of their own.
+    """A traced function and those that it calls, it first, with names of their own.
 
     Args:
         jit: whether XLA compiles them.

@@ -42,8 +42,6 @@ def operation(kind: str, inputs: Sequence[tf.Tensor], **attributes: Any) -> Any:
     """
     graph: Any = ops.get_default_graph()
     given = {k: v if isinstance(v, AttrValue) else _attribute(v) for k, v in attributes.items()}
-    if isinstance(graph, Tracing) and not graph.asks_for_more():
-        return graph.add(kind, inputs, given)
     return graph._create_op_internal(kind, inputs, attrs=given)
 
 

@@ -149,10 +149,8 @@ def trace(name: str, fn: Callable[..., Any], like: Sequence[Any]) -> Any:
 
 def function(fn: Callable[..., Sequence[tf.Tensor]], like: Sequence[Any]) -> Function:
     """The same as a function that XLA compiles."""
-
-    plain = tf.autograph.experimental.do_not_convert(
-        fn
-    )  # nor what TensorFlow calls in it, as `tf.map_fn` does
+    # Nor is rewritten what TensorFlow calls in it, as `tf.map_fn` does.
+    plain = tf.autograph.experimental.do_not_convert(fn)
 
     def for_xla(*args: tf.Tensor) -> Sequence[tf.Tensor]:
         with OptionalXlaContext(True):  # gradients of branches and loops are made in another way then
