@@ -17,7 +17,9 @@ from harness.convolutions import OF_FILTERS, OF_MAPS, Geometry
 
 Round = Callable[[Any], list[tf.Tensor]]
 
-TERMS = 16  # of a round, where they are numbers of a row or channels
+TERMS = 16  # of a round, where they are channels
+READ = 15  # of a round, where they are places: of what more terms read, XLA makes a copy first
+FEW = 3  # channels: fewer make no round
 
 
 def convolution(op: Any, given: Sequence[tf.Tensor], geometry: Geometry) -> tf.Tensor | None:
@@ -46,13 +48,13 @@ def _padded(maps: tf.Tensor, geometry: Geometry) -> tf.Tensor:
     if not any((above, below, left, right)):
         return maps
     examples, height, width, channels, lanes = _sizes(maps)
-    zeros = tf.zeros([examples, height + above + below, width + left + right, channels, lanes], maps.dtype)
+    shape = [examples, height + above + below, width + left + right, channels, lanes]
 
-    def row(y: Any, out: tf.Tensor) -> list[tf.Tensor]:
+    def row(y: Any, out: tf.Tensor) -> tf.Tensor:
         one = nodes.cut(maps, [0, y, 0, 0, 0], [examples, 1, width, channels, lanes])
-        return [dynamic_update_slice(out, one, nodes.stack_of([0, nodes.add(y, above), left, 0, 0]))]
+        return dynamic_update_slice(out, one, nodes.stack_of([0, nodes.add(y, above), left, 0, 0]))
 
-    return nodes.repeat(row, [zeros], height)[0]
+    return nodes.written(row, shape, maps.dtype, height)
 
 
 def _rounds(count: int, some: Round) -> tf.Tensor:
@@ -69,36 +71,49 @@ def _added(first: int, count: int, some: Round, begin: tf.Tensor) -> tf.Tensor:
 
 
 def _forward(maps: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tensor | None:
-    """A round for some channels, all offsets of each: vectors of maps stay in registers, filters pass by."""
+    """A round for an offset and some channels: vectors of maps stay in registers, filters pass by.
+
+    Not for all offsets of a channel, where there is a choice: the filters of a channel lie so far apart that
+    they take each other's places in the first-level cache.
+    """
     rows, columns = geometry.places
     examples, *_, channels, of_maps = _sizes(maps)
     count, of_filters = _sizes(filters)[3:]
-    each = _divisor(channels, max(1, products.TERMS // len(geometry.offsets)))
-    if channels // each < 3:  # a loop of one round XLA takes apart, and computes it wherever it is read
+    each = _divisor(channels, products.TERMS)
+    apart = each >= FEW
+    each = each if apart else 1
+    groups, across = channels // each, geometry.kernel[1]
+    rounds = groups * (len(geometry.offsets) if apart else 1)
+    if channels < FEW or rounds == 1:  # which XLA takes apart, and computes wherever it is read
         return None
 
+    def places(k: Any) -> list[tuple[Any, Any, Any]]:
+        """Offsets and first channels of a round."""
+        if not apart:
+            return [(i, j, k) for i, j in geometry.offsets]
+        v, first = nodes.quotient(k, groups), nodes.multiply(nodes.remainder(k, groups), each)
+        return [(nodes.quotient(v, across), nodes.remainder(v, across), first)]
+
     def some(k: Any) -> list[tf.Tensor]:
-        terms, begin = [], nodes.multiply(k, each)
-        for at, (i, j) in enumerate(geometry.offsets):
-            views = nodes.cut(maps, [0, i, j, begin, 0], [examples, rows, columns, each, of_maps])
-            own = nodes.cut(
-                filters, [*divmod(at, geometry.kernel[1]), begin, 0, 0], [1, 1, each, count, of_filters]
-            )
-            terms += products.multiplied(nodes.split(views, each, 3), nodes.split(own, each, 2))
+        terms = []
+        for i, j, first in places(k):
+            x = nodes.cut(maps, [0, i, j, first, 0], [examples, rows, columns, each, of_maps])
+            y = nodes.cut(filters, [i, j, first, 0, 0], [1, 1, each, count, of_filters])
+            terms += products.multiplied(nodes.split(x, each, 3), nodes.split(y, each, 2))
         return terms
 
     # From zeros: XLA would compute all that maps are made of once more for a first round outside of the loop.
     zeros = tf.zeros([examples, rows, columns, count, max(of_maps, of_filters)], maps.dtype)
-    return _added(0, channels // each, some, zeros)
+    return _added(0, rounds, some, zeros)
 
 
 def _of_filters(maps: tf.Tensor, slopes: tf.Tensor, geometry: Geometry) -> tf.Tensor:
     """An offset after another, each a sum over all places: a round takes some rows of some examples."""
     channels, of_maps = _sizes(maps)[3:]
     examples, rows, columns, count, lanes = _sizes(slopes)
-    across = _divisor(columns, TERMS)
-    down = _divisor(rows, TERMS // across) if across == columns else 1
-    deep = _divisor(examples, TERMS // (across * down)) if down == rows else 1
+    across = _divisor(columns, READ)
+    down = _divisor(rows, READ // across) if across == columns else 1
+    deep = _divisor(examples, READ // (across * down)) if down == rows else 1
     size = [deep, down, across]
     grid = [rows // down, columns // across]
 
@@ -121,12 +136,11 @@ def _of_filters(maps: tf.Tensor, slopes: tf.Tensor, geometry: Geometry) -> tf.Te
 
     shape = [channels, count, max(of_maps, lanes)]
 
-    def body(v: tf.Tensor, out: tf.Tensor) -> list[tf.Tensor]:
+    def body(v: tf.Tensor, out: tf.Tensor) -> tf.Tensor:
         made = nodes.reshape(at(v), [1, *shape])
-        return [dynamic_update_slice(out, made, nodes.stack_of([v, 0, 0, 0]))]
+        return dynamic_update_slice(out, made, nodes.stack_of([v, 0, 0, 0]))
 
-    begin = tf.zeros([len(geometry.offsets), *shape], maps.dtype)
-    (out,) = nodes.repeat(body, [begin], len(geometry.offsets))
+    out = nodes.written(body, [len(geometry.offsets), *shape], maps.dtype, len(geometry.offsets))
     return tf.reshape(out, [*geometry.kernel, *shape])
 
 

@@ -221,9 +221,7 @@ class Lifting:
         axes = sorted({int(axis) % shape.rank for axis in axes.reshape(-1)}) if shape.rank else []
         if op.type not in FOLDS or not op.inputs[0].dtype.is_floating:
             return _again(op, [values[0].tensor, tf.constant(axes, op.inputs[1].dtype)])
-        out = values[0].tensor
-        for axis in reversed(axes):
-            out = products.fold(out, axis, FOLDS[op.type])
+        out = products.folded(values[0].tensor, axes, FOLDS[op.type])
         if op.type == "Mean":
             out = out / tf.constant(math.prod(int(shape[axis]) for axis in axes), out.dtype)
         return nodes.reshape(out, [*op.outputs[0].shape, self.lanes])
@@ -257,9 +255,7 @@ class Lifting:
         return values[0].aligned + values[1].aligned if _channels_last(op) else None
 
     def _bias_add_grad(self, op: Any, values: list[Value]) -> Made:
-        out = values[0].tensor
-        for axis in reversed(range(op.inputs[0].shape.rank - 1)):
-            out = products.fold(out, axis, products.total)
+        out = products.folded(values[0].tensor, range(op.inputs[0].shape.rank - 1), products.total)
         return out if _channels_last(op) else None
 
     def _reshape(self, op: Any, values: list[Value]) -> Made:

@@ -39,8 +39,9 @@ def product(a: tf.Tensor, b: tf.Tensor, inner: tuple[int, int] = (1, 0)) -> tf.T
     passes_a = a.shape[2] == 1 or (b.shape[2] != 1 and rows < columns)
     stay, passing = (b, a) if passes_a else (a, b)
     axes = (inner[1], inner[0]) if passes_a else inner
-    apart = rows_apart(_size(stay, axes[0]), _size(stay, 1 - axes[0]), _size(passing, 1 - axes[1]))
-    out = (_row_by_row if apart else _in_rounds)(stay, passing, axes)
+    if rows_apart(_size(stay, axes[0]), _size(stay, 1 - axes[0]), _size(passing, 1 - axes[1])):
+        return _row_by_row(stay, passing, axes, turned=passes_a)
+    out = _in_rounds(stay, passing, axes)
     return tf.transpose(out, [1, 0, 2]) if passes_a else out
 
 
@@ -65,24 +66,28 @@ def _in_rounds(stay: tf.Tensor, passing: tf.Tensor, axes: tuple[int, int]) -> tf
     return out
 
 
-def _row_by_row(stay: tf.Tensor, passing: tf.Tensor, axes: tuple[int, int]) -> tf.Tensor:
+def _row_by_row(stay: tf.Tensor, passing: tf.Tensor, axes: tuple[int, int], *, turned: bool) -> tf.Tensor:
     """As `_in_rounds`, of a few terms: a row of `stay` after another, each written once.
 
     In a loop, so that it is in memory: XLA would compute a sum of a few terms wherever it is read.
+
+    Args:
+        turned: [rows of `passing`, rows of `stay`, lanes], which what comes next reads as it lies.
     """
     rows, columns, terms = _size(stay, 1 - axes[0]), _size(passing, 1 - axes[1]), _size(stay, axes[0])
+    lanes = max(_size(stay, 2), _size(passing, 2))
+    shape = [columns, rows, lanes] if turned else [rows, columns, lanes]
 
-    def body(k: tf.Tensor, out: tf.Tensor) -> list[tf.Tensor]:
+    def body(k: tf.Tensor, out: tf.Tensor) -> tf.Tensor:
         own = _factors(_cut(stay, 1 - axes[0], k, 1), axes[0], 1, 0, terms)
         # From 0 on, which XLA must not know: it would take the factors apart before the loop.
         others = _factors(passing, axes[1], 0, nodes.minimum(k, 0), terms)
-        row = total(multiplied(own, others))
-        return [dynamic_update_slice(out, row, nodes.stack_of([k, 0, 0]))]
+        row, place = total(multiplied(own, others)), [k, 0, 0]
+        if turned:
+            row, place = nodes.reshape(row, [columns, 1, lanes]), [0, k, 0]
+        return dynamic_update_slice(out, row, nodes.stack_of(place))
 
-    # Anything that a step changes: zeros XLA would make once and for all, and copy every time.
-    lanes = max(_size(stay, 2), _size(passing, 2))
-    begin = tf.broadcast_to(stay[:1, :1], [rows, columns, lanes])
-    return nodes.repeat(body, [begin], rows)[0]
+    return nodes.written(body, shape, stay.dtype, rows)
 
 
 def _size(value: tf.Tensor, axis: int) -> int:
@@ -126,6 +131,27 @@ def fold(value: tf.Tensor, axis: int, join: Join) -> tf.Tensor:
         return [join([out, *_parts(value, axis, k, each)])]
 
     return nodes.repeat(body, [join(_parts(value, axis, 0, first))], size, first, each)[0]
+
+
+def folded(value: tf.Tensor, axes: Sequence[int], join: Join) -> tf.Tensor:
+    """Reduces axes of [..., lanes] to nothing, those that lie side by side as one: a sum over all places of
+    maps reads them once, where axis by axis XLA would compute them at every read.
+
+    Args:
+        axes: in order.
+    """
+    left = [*axes]
+    while left:
+        last, sizes = left.pop(), value.shape.as_list()
+        first = last
+        while first and (sizes[first - 1] == 1 or left[-1:] == [first - 1]):
+            first -= 1
+            left = [axis for axis in left if axis < first]
+        if first < last:
+            many = math.prod(sizes[first : last + 1])
+            value = nodes.reshape(value, [*sizes[:first], many, *sizes[last + 1 :]])
+        value = fold(value, first, join)
+    return value
 
 
 def rounds_of(terms: int) -> tuple[int, int, int]:

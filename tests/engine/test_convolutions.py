@@ -22,6 +22,8 @@ SHAPES: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((2, 8, 8, 8), (3, 3, 8, 5), {"padding": "SAME", "strides": 2}),
     ((2, 9, 12, 4), (3, 3, 4, 5), {"padding": "SAME", "strides": (2, 3)}),
     ((5, 4, 30, 4), (2, 2, 4, 3), {"padding": "VALID"}),  # rows longer than a round
+    ((2, 4, 5, 24), (2, 3, 24, 3), {"padding": "SAME"}),  # channels of an offset in two rounds
+    ((2, 4, 5, 17), (3, 3, 17, 3), {"padding": "SAME"}),  # channels for which no divisor is near
 ]
 IDS = [f"{k[0]}x{k[1]}-{k[2]}-{k[3]}-{i}" for i, (_, k, _) in enumerate(SHAPES)]
 

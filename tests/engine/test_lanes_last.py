@@ -53,6 +53,14 @@ def test_fold_is_numpys(size, axis):
     np.testing.assert_allclose(total, x.sum(axis), rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize("axes", [[0], [1], [0, 1], [1, 2], [0, 2], [0, 1, 2], [0, 1, 2, 3], [1, 3], []])
+@pytest.mark.parametrize("shape", [(3, 5, 4, 2), (1, 5, 4, 2), (3, 1, 1, 2)])
+def test_folded_is_numpys(shape, axes):
+    value = numbers(*shape, LANES, dtype="float64")
+    found = compiled(lambda x: products.folded(x, axes, products.total), value)
+    np.testing.assert_allclose(np.ravel(found), value.sum(tuple(axes)).ravel(), rtol=1e-12, atol=1e-12)
+
+
 def test_a_sum_keeps_what_is_no_number():
     x = numbers(40, LANES)
     x[17, 3] = np.nan

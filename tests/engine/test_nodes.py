@@ -117,6 +117,49 @@ def test_a_loop_is_one_operation_without_counters_of_its_own() -> None:
     assert len(loop.inputs) == 2
 
 
+def framed(x: tf.Tensor, rounds: int, change: Any = lambda n, out: out) -> tf.Tensor:
+    """The sum over rounds of `x` times the round's number, a row of zeros before and behind it."""
+
+    def add(n: tf.Tensor, total: tf.Tensor) -> list[tf.Tensor]:
+        def row(i: tf.Tensor, out: tf.Tensor) -> tf.Tensor:
+            own = nodes.cut(x, [i, 0], [1, 3]) * tf.cast(n, x.dtype)
+            return nodes.put(out, i + 1, own, xla=False)
+
+        return [total + change(n, nodes.written(row, [6, 3], x.dtype, 4))]
+
+    return nodes.repeat(add, [tf.zeros([6, 3], x.dtype)], rounds)[0]
+
+
+@how
+def test_what_is_written_in_a_round_is_of_that_round(run: Any) -> None:
+    x = tf.random.stateless_normal([4, 3], [1, 0])
+    found = run(lambda x: framed(x, 4))(x)
+    np.testing.assert_allclose(found, np.pad(6 * x.numpy(), [(1, 1), (0, 0)]), rtol=1e-6)
+
+
+def test_all_rounds_of_all_loops_write_to_one_array() -> None:
+    def nested(x: tf.Tensor) -> tf.Tensor:
+        return nodes.repeat(lambda k, out: [out + framed(x, 4)], [tf.zeros([6, 3])], 3)[0]
+
+    graph = tf.function(nested).get_concrete_function(tf.TensorSpec([4, 3])).graph
+    (outer,) = (op for op in graph.get_operations() if op.type == "StatelessWhile")
+    sums_and_space = [i for i in outer.inputs if i.shape == [6, 3]]
+    assert len(sums_and_space) == 2, "the array is not an argument of the outermost loop"
+
+
+@pytest.mark.parametrize("run", [HOW["graph"], HOW["eager"]], ids=["graph", "eager"])
+def test_side_effects_in_a_loop_that_writes(run: Any) -> None:
+    seen = tf.Variable(0)
+
+    def change(n: tf.Tensor, out: tf.Tensor) -> tf.Tensor:
+        seen.assign_add(1)
+        return out
+
+    x = tf.ones([4, 3])
+    np.testing.assert_allclose(run(lambda x: framed(x, 4, change))(x)[1], [6, 6, 6])
+    assert seen.numpy() == 4
+
+
 @pytest.mark.parametrize("run", [HOW["graph"], HOW["eager"]], ids=["graph", "eager"])
 def test_side_effects_in_a_loop_happen_every_round(run: Any) -> None:
     counter = tf.Variable(0)
