@@ -142,8 +142,8 @@ def folded(value: tf.Tensor, axes: Sequence[int], join: Join) -> tf.Tensor:
     """
     left = [*axes]
     while left:
-        last, sizes = left.pop(), value.shape.as_list()
-        first = last
+        first = last = left.pop()
+        sizes: Any = value.shape.as_list()
         while first and (sizes[first - 1] == 1 or left[-1:] == [first - 1]):
             first -= 1
             left = [axis for axis in left if axis < first]
