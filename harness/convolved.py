@@ -6,6 +6,7 @@ channels of a row of maps, while the vectors of a place stay in registers.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -71,35 +72,31 @@ def _added(first: int, count: int, some: Round, begin: tf.Tensor) -> tf.Tensor:
 
 
 def _forward(maps: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tensor | None:
-    """A round for an offset and some channels: vectors of maps stay in registers, filters pass by.
+    """A round for a row of offsets and some channels: vectors of maps stay in registers, filters pass by.
 
     Not for all offsets of a channel, where there is a choice: the filters of a channel lie so far apart that
     they take each other's places in the first-level cache.
     """
     rows, columns = geometry.places
     examples, *_, channels, of_maps = _sizes(maps)
-    count, of_filters = _sizes(filters)[3:]
-    each = _divisor(channels, products.TERMS)
-    apart = each >= FEW
-    each = each if apart else 1
-    groups, across = channels // each, geometry.kernel[1]
-    rounds = groups * (len(geometry.offsets) if apart else 1)
+    high, wide, _, count, of_filters = _sizes(filters)
+    each = _divisor(channels, max(1, products.TERMS // wide))
+    tall = high if each * wide * high <= products.TERMS else 1
+    groups = channels // each
+    rounds = groups * (high // tall)
     if channels < FEW or rounds == 1:  # which XLA takes apart, and computes wherever it is read
         return None
 
-    def places(k: Any) -> list[tuple[Any, Any, Any]]:
-        """Offsets and first channels of a round."""
-        if not apart:
-            return [(i, j, k) for i, j in geometry.offsets]
-        v, first = nodes.quotient(k, groups), nodes.multiply(nodes.remainder(k, groups), each)
-        return [(nodes.quotient(v, across), nodes.remainder(v, across), first)]
-
     def some(k: Any) -> list[tf.Tensor]:
-        terms = []
-        for i, j, first in places(k):
-            x = nodes.cut(maps, [0, i, j, first, 0], [examples, rows, columns, each, of_maps])
-            y = nodes.cut(filters, [i, j, first, 0, 0], [1, 1, each, count, of_filters])
-            terms += products.multiplied(nodes.split(x, each, 3), nodes.split(y, each, 2))
+        i = nodes.quotient(k, groups) if tall == 1 else 0
+        first, terms = nodes.multiply(nodes.remainder(k, groups), each), []
+        near = [examples, rows + tall - 1, columns + wide - 1, each, of_maps]
+        x = nodes.cut(maps, [0, i, 0, first, 0], near)
+        y = nodes.cut(filters, [i, 0, first, 0, 0], [tall, wide, each, count, of_filters])
+        for p, q in itertools.product(range(tall), range(wide)):
+            views = nodes.cut(x, [0, p, q, 0, 0], [examples, rows, columns, each, of_maps])
+            own = nodes.cut(y, [p, q, 0, 0, 0], [1, 1, each, count, of_filters])
+            terms += products.multiplied(nodes.split(views, each, 3), nodes.split(own, each, 2))
         return terms
 
     # From zeros: XLA would compute all that maps are made of once more for a first round outside of the loop.
