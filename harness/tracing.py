@@ -7,9 +7,11 @@ fifth. Where none of that was asked for, nothing of it is looked at here.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from types import CodeType
 from typing import Any
 
 import tensorflow as tf
@@ -24,9 +26,21 @@ from tensorflow.python.util import tf_stack
 
 # Of which TensorFlow keeps more than dtype and shape.
 HANDLES = (tf.resource, tf.variant)
+
+
+def _here() -> tuple[Any, list[CodeType]]:
+    """The lines of source that are being run, and what TensorFlow points to in them without holding it:
+    Python gives up what a module's own lines were compiled to once it is imported."""
+    frame, held = sys._getframe(), []
+    while frame is not None:
+        held.append(frame.f_code)
+        frame = frame.f_back
+    return tf_stack.extract_stack(stacklevel=1), held
+
+
 # Lines of source that an operation comes from: these, whatever it is, since TensorFlow's vectorizer and XLA
 # count on some.
-HERE = tf_stack.extract_stack(stacklevel=1)
+HERE, _HELD = _here()
 
 
 class Tracing(FuncGraph):

@@ -15,7 +15,7 @@ from harness.runtime import tensorflow
 
 tf = tensorflow()
 
-from harness import lift, nodes  # noqa: E402
+from harness import lift, nodes, tracing  # noqa: E402
 from harness.graphs import Graph  # noqa: E402
 from harness.tracing import Tracing, trace  # noqa: E402
 
@@ -155,6 +155,13 @@ def test_what_a_graph_closes_over() -> None:
     assert graph.external_captures[0] is x
     assert [leaf.dtype for leaf in graph.external_captures].count(tf.resource) == 1
     assert len(graph.inputs) == 1 + len(graph.external_captures)
+
+
+def test_the_lines_that_operations_come_from_are_there() -> None:
+    """TensorFlow points to compiled code of Python's without holding it, and reads it when XLA asks."""
+    lines = tracing.HERE
+    assert len(lines) == len(tracing._HELD)
+    assert [line.name for line in lines] == [code.co_name for code in reversed(tracing._HELD)]
 
 
 def test_complaints_are_tensorflow_s() -> None:
