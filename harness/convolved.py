@@ -18,9 +18,9 @@ from harness.convolutions import OF_FILTERS, OF_MAPS, Geometry
 
 Round = Callable[[Any], list[tf.Tensor]]
 
-TERMS = 16  # of a round, where they are channels
-READ = 15  # of a round, where they are places: of what more terms read, XLA makes a copy first
-FEW = 3  # channels: fewer make no round
+FILTERS = 16  # at most, of a round
+PLACES = 15  # at most, of a round: XLA first makes a copy of what more terms than that read
+FEW = 3  # channels: with fewer, patches are small beside what is made of them
 
 
 def convolution(op: Any, given: Sequence[tf.Tensor], geometry: Geometry) -> tf.Tensor | None:
@@ -30,7 +30,8 @@ def convolution(op: Any, given: Sequence[tf.Tensor], geometry: Geometry) -> tf.T
         given: its inputs, each [..., lanes] or, where lanes share it, [..., 1]; sizes are not looked at.
 
     Returns:
-        None where places or filters leave something out, and where channels are too few to make rounds of.
+        None where places or filters leave something out, and where there are too few channels, or too few
+        terms, to make rounds of.
     """
     if not geometry.plain:
         return None
@@ -39,7 +40,7 @@ def convolution(op: Any, given: Sequence[tf.Tensor], geometry: Geometry) -> tf.T
     maps = given[0]
     if op.type == OF_FILTERS:
         return _of_filters(_padded(maps, geometry), given[2], geometry)
-    return _forward(_padded(maps, geometry), given[1], geometry)
+    return _forward(maps, given[1], geometry)
 
 
 def _padded(maps: tf.Tensor, geometry: Geometry) -> tf.Tensor:
@@ -74,8 +75,8 @@ def _added(first: int, count: int, some: Round, begin: tf.Tensor) -> tf.Tensor:
 def _forward(maps: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tensor | None:
     """A round for a row of offsets and some channels: vectors of maps stay in registers, filters pass by.
 
-    Not for all offsets of a channel, where there is a choice: the filters of a channel lie so far apart that
-    they take each other's places in the first-level cache.
+    For all offsets only where channels have no such divisor: filters of a channel lie so far apart that they
+    take each other's places in the first-level cache.
     """
     rows, columns = geometry.places
     examples, *_, channels, of_maps = _sizes(maps)
@@ -84,8 +85,9 @@ def _forward(maps: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tens
     tall = high if each * wide * high <= products.TERMS else 1
     groups = channels // each
     rounds = groups * (high // tall)
-    if channels < FEW or rounds == 1:  # which XLA takes apart, and computes wherever it is read
+    if channels < FEW or rounds == 1:  # a loop of one XLA takes apart, and computes wherever it is read
         return None
+    maps = _padded(maps, geometry)
 
     def some(k: Any) -> list[tf.Tensor]:
         i = nodes.quotient(k, groups) if tall == 1 else 0
@@ -108,9 +110,9 @@ def _of_filters(maps: tf.Tensor, slopes: tf.Tensor, geometry: Geometry) -> tf.Te
     """An offset after another, each a sum over all places: a round takes some rows of some examples."""
     channels, of_maps = _sizes(maps)[3:]
     examples, rows, columns, count, lanes = _sizes(slopes)
-    across = _divisor(columns, READ)
-    down = _divisor(rows, READ // across) if across == columns else 1
-    deep = _divisor(examples, READ // (across * down)) if down == rows else 1
+    across = _divisor(columns, PLACES)
+    down = _divisor(rows, PLACES // across) if across == columns else 1
+    deep = _divisor(examples, PLACES // (across * down)) if down == rows else 1
     size = [deep, down, across]
     grid = [rows // down, columns // across]
 
@@ -148,7 +150,7 @@ def _of_maps(slopes: tf.Tensor, filters: tf.Tensor, geometry: Geometry, shape: S
     examples, rows, columns, count, of_slopes = _sizes(slopes)
     of_filters = _sizes(filters)[4]
     lanes = max(of_slopes, of_filters)
-    each = _divisor(count, TERMS)
+    each = _divisor(count, FILTERS)
     groups, across = count // each, geometry.kernel[1]
     window = [examples, rows, columns, channels, lanes]
 

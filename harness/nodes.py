@@ -208,8 +208,8 @@ def loop(more: Callable[..., Any], body: Callable[..., Any], begin: Sequence[Nes
         return [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(out)]
 
     question = inner_graph(f"more_{ops.uid()}", asked, leaves)
-    lent: list[Any] = []
-    step = inner_graph(f"body_{ops.uid()}", changed, leaves, lent)
+    spaces: list[Space] = []
+    step = inner_graph(f"body_{ops.uid()}", changed, leaves, spaces)
     if any(op._is_stateful for inner in (question, step) for op in inner.get_operations()):
         return tf.while_loop(more, body, begin)  # which keeps side effects, and their order
     # Both see all that either closes over, in one order.
@@ -217,18 +217,18 @@ def loop(more: Callable[..., Any], body: Callable[..., Any], begin: Sequence[Nes
         for tensor in question.external_captures:
             step.capture(tensor)
     closed, outer = step.internal_captures, step.external_captures
-    count, spaces = len(leaves), [Space(graph, each.shape, each.dtype) for each in lent]
+    count, around = len(leaves), [Space(graph, space.shape, space.dtype) for space in spaces]
     with question.as_default():
-        asking = [_placeholder(each) for each in lent] + [question.capture(tensor) for tensor in outer]
-    step.inputs = step.inputs[:count] + [each.begin for each in lent] + closed
+        asking = [_placeholder(space) for space in spaces] + [question.capture(tensor) for tensor in outer]
+    step.inputs = step.inputs[:count] + [space.begin for space in spaces] + closed
     question.inputs = question.inputs[:count] + asking
-    step.outputs = step.outputs + [each.end for each in lent] + closed
+    step.outputs = step.outputs + [space.end for space in spaces] + closed
     for old, new in zip(leaves, step.outputs, strict=False):
         if old.dtype != new.dtype or not old.shape.is_compatible_with(new.shape):
             raise ValueError(
                 f"a loop begins with {old.dtype.name}{old.shape} and makes {new.dtype.name}{new.shape}"
             )
-    given = [*leaves, *(space.begin for space in spaces), *outer]
+    given = [*leaves, *(space.begin for space in around), *outer]
     dtypes = [tensor.dtype for tensor in given]
     out = make(
         "StatelessWhile",
@@ -241,33 +241,42 @@ def loop(more: Callable[..., Any], body: Callable[..., Any], begin: Sequence[Nes
         ),
         _lower_using_switch_merge=AttrValue(b=True),  # where XLA does not compile it
     )
-    for space, end in zip(spaces, out[count:], strict=False):
+    for space, end in zip(around, out[count:], strict=False):
         space.end = end
     return tf.nest.pack_sequence_as(tuple(begin), out[:count])
 
 
 class Space:
-    """An array that something is written to. Where the graph is of a loop's rounds, that is the array of the
-    round before: one for all rounds, which nobody has to fill at the begin of each.
+    """An array that something is written to. In the graph of a loop's rounds it is the array of the round
+    before: one for all rounds, which nobody has to fill at the beginning of each.
 
     Args:
         graph: the one that is being traced.
+
+    Attributes:
+        begin: what it holds before: zeros, or what the round before wrote.
+        end: what it holds after; the same until something is written.
     """
 
     def __init__(self, graph: Any, shape: Any, dtype: tf.DType):
         self.shape, self.dtype = tf.TensorShape(shape), dtype
-        lent = getattr(graph, "_optgrid_lent", None)
-        if lent is None:
+        spaces = getattr(graph, "_optgrid_spaces", None)
+        if spaces is None:
             self.begin = tf.zeros(shape, dtype)
         else:
             self.begin = _placeholder(self)
-            lent.append(self)
-        self.end = self.begin  # until something is written
+            spaces.append(self)
+        self.end = self.begin
 
 
 def written(body: Callable[..., tf.Tensor], shape: Sequence[int], dtype: tf.DType, last: int) -> tf.Tensor:
-    """`out = body(k, out)` for every whole number k below `last`, which write to the same places of an array
-    whenever they are run; all others are zero."""
+    """`out = body(k, out)` for every whole number k below `last`.
+
+    Args:
+        body: writes to `out`, and does not read it: at first it holds what was written in the round before
+            of a loop around. The places that are written are the same in every round of every such loop; all
+            others are zero. What is written is computed even where nobody reads it: a loop around keeps it.
+    """
     space = Space(ops.get_default_graph(), shape, dtype)
     (space.end,) = repeat(lambda k, out: [body(k, out)], [space.begin], last)
     return space.end
@@ -291,15 +300,17 @@ def repeat(
     return loop(more, step, (constant(first), *begin))[1:]
 
 
-def inner_graph(name: str, fn: Callable[..., Any], like: Sequence[Any], lent: list[Any] | None = None) -> Any:
+def inner_graph(
+    name: str, fn: Callable[..., Any], like: Sequence[Any], spaces: list[Space] | None = None
+) -> Any:
     """The `FuncGraph` of a function of tensors like these, inside of the one that is being traced.
 
     Args:
-        lent: takes each `Space` that the function asks for; None where none can be kept for it.
+        spaces: takes each `Space` that the function asks for; None: they begin with zeros at every call.
     """
     outer: Any = ops.get_default_graph()
     graph: Any = Tracing(name, collections=outer._collections)
-    graph._add_control_dependencies, graph._optgrid_lent = False, lent
+    graph._add_control_dependencies, graph._optgrid_spaces = False, spaces
     with graph.as_default():
         graph.inputs += [_placeholder(tensor) for tensor in like]
         graph.outputs = [graph.capture(tensor) for tensor in fn(*graph.inputs)]
@@ -307,7 +318,7 @@ def inner_graph(name: str, fn: Callable[..., Any], like: Sequence[Any], lent: li
 
 
 def _placeholder(like: Any) -> tf.Tensor:
-    """Of a tensor, or what has a shape and a dtype."""
+    """A placeholder for what has the shape and the dtype of another."""
     return make("Placeholder", [], dtype=like.dtype, shape=AttrValue(shape=like.shape.as_proto()))[0]
 
 

@@ -72,7 +72,7 @@ def _row_by_row(stay: tf.Tensor, passing: tf.Tensor, axes: tuple[int, int], *, t
     In a loop, so that it is in memory: XLA would compute a sum of a few terms wherever it is read.
 
     Args:
-        turned: [rows of `passing`, rows of `stay`, lanes], which what comes next reads as it lies.
+        turned: whether what is made is [rows of `passing`, rows of `stay`, lanes].
     """
     rows, columns, terms = _size(stay, 1 - axes[0]), _size(passing, 1 - axes[1]), _size(stay, axes[0])
     lanes = max(_size(stay, 2), _size(passing, 2))
@@ -135,10 +135,13 @@ def fold(value: tf.Tensor, axis: int, join: Join) -> tf.Tensor:
 
 def folded(value: tf.Tensor, axes: Sequence[int], join: Join) -> tf.Tensor:
     """Reduces axes of [..., lanes] to nothing, those that lie side by side as one: a sum over all places of
-    maps reads them once, where axis by axis XLA would compute them at every read.
+    maps reads each once, whereas axis by axis XLA would compute them again wherever they are read.
 
     Args:
-        axes: in order.
+        axes: ascending, none negative.
+
+    Returns:
+        What is left, without axes of size one that lie beside those.
     """
     left = [*axes]
     while left:
@@ -146,12 +149,32 @@ def folded(value: tf.Tensor, axes: Sequence[int], join: Join) -> tf.Tensor:
         sizes: Any = value.shape.as_list()
         while first and (sizes[first - 1] == 1 or left[-1:] == [first - 1]):
             first -= 1
-            left = [axis for axis in left if axis < first]
+            if left[-1:] == [first]:
+                left.pop()
         if first < last:
             many = math.prod(sizes[first : last + 1])
             value = nodes.reshape(value, [*sizes[:first], many, *sizes[last + 1 :]])
-        value = fold(value, first, join)
+        long = _size(value, first) > TERMS**2
+        value = (_fold_in_steps if long else fold)(value, first, join)
     return value
+
+
+def _fold_in_steps(value: tf.Tensor, axis: int, join: Join) -> tf.Tensor:
+    """As `fold`, of many numbers in steps of a few: a long sum in one chain is less exact."""
+    size = _size(value, axis)
+    few = next(d for d in range(min(size, TERMS), size + 1) if size % d == 0)
+    if few == size:
+        return fold(value, axis, join)
+    apart = size // few
+    first, each, rounds = rounds_of(few)
+
+    def some(k: Any, count: int) -> list[tf.Tensor]:
+        return nodes.split(_cut(value, axis, nodes.multiply(k, apart), count * apart), count, axis)
+
+    out = join(some(0, first))
+    if rounds:
+        (out,) = nodes.repeat(lambda k, out: [join([out, join(some(k, each))])], [out], few, first, each)
+    return _fold_in_steps(out, axis, join)
 
 
 def rounds_of(terms: int) -> tuple[int, int, int]:

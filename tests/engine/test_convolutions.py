@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from harness import convolutions, lift
+from harness import convolutions, lift, nodes
 from harness.lanes_last import Lifting
 
 LANES = 16
@@ -70,6 +70,27 @@ def test_lanes_are_runs(maps: Any, filters: Any, how: Any, shared: bool) -> None
         found = tf.function(way, jit_compile=True, autograph=False)(w, m)
         for value, right in zip(found, expected, strict=True):
             np.testing.assert_allclose(value, right, rtol=1e-11, atol=1e-11, err_msg=way.__name__)
+
+
+@pytest.mark.parametrize("channels", [2, 8])
+def test_zeros_around_maps_stay_zeros_in_every_round_of_a_loop(channels: int) -> None:
+    filters, maps = numbers(LANES, 3, 3, channels, 4, seed=1), numbers(LANES, 2, 5, 6, channels, seed=2)
+
+    def lifted(w: Any, m: Any) -> Any:
+        last = [tf.transpose(value, [1, 2, 3, 4, 0]) for value in (w, m)]
+
+        def round_(k: tf.Tensor, sums: Any) -> Any:
+            scaled = last[1] * tf.cast(k - 1, last[1].dtype)
+            found = Lifting(LANES)(convolved, [last[0], scaled])
+            return [tf.nest.map_structure(tf.add, sums, found)]
+
+        zeros = [tf.zeros([2, 5, 6, 4, LANES], w.dtype), *(tf.zeros_like(value) for value in last)]
+        return nodes.repeat(round_, [zeros], 3)[0]
+
+    found = tf.function(lifted, jit_compile=True, autograph=False)(filters, maps)
+    rounds = [alone(filters, maps * (k - 1)) for k in range(3)]
+    for got, each in zip(found, zip(*rounds, strict=True), strict=True):
+        np.testing.assert_allclose(np.moveaxis(got.numpy(), -1, 0), sum(each), rtol=1e-10, atol=1e-10)
 
 
 def test_holes_in_filters() -> None:

@@ -61,6 +61,15 @@ def test_folded_is_numpys(shape, axes):
     np.testing.assert_allclose(np.ravel(found), value.sum(tuple(axes)).ravel(), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize(("dtype", "within"), [(tf.float32, 2e-6), (tf.bfloat16, 0.02)])
+@pytest.mark.parametrize("shape", [(32, 32, 32), (1, 28, 28), (7, 11, 13), (4, 97, 1)])
+def test_a_long_sum_is_as_exact_as_one_axis_after_another(shape, dtype, within):
+    value = tf.cast(tf.constant(np.abs(numbers(*shape, 2, LANES))), dtype)
+    exact = tf.reduce_sum(tf.cast(value, tf.float64), [0, 1, 2]).numpy()
+    found = tf.cast(compiled(lambda x: products.folded(x, [0, 1, 2], products.total), value), tf.float64)
+    np.testing.assert_allclose(np.reshape(found, exact.shape), exact, rtol=within)
+
+
 def test_a_sum_keeps_what_is_no_number():
     x = numbers(40, LANES)
     x[17, 3] = np.nan
