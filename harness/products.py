@@ -166,14 +166,15 @@ def _fold_in_steps(value: tf.Tensor, axis: int, join: Join) -> tf.Tensor:
     if few == size:
         return fold(value, axis, join)
     apart = size // few
-    first, each, rounds = rounds_of(few)
+    first, each, _ = rounds_of(few)  # more than one: few is TERMS or more
 
     def some(k: Any, count: int) -> list[tf.Tensor]:
         return nodes.split(_cut(value, axis, nodes.multiply(k, apart), count * apart), count, axis)
 
-    out = join(some(0, first))
-    if rounds:
-        (out,) = nodes.repeat(lambda k, out: [join([out, join(some(k, each))])], [out], few, first, each)
+    def body(k: Any, out: tf.Tensor) -> list[tf.Tensor]:
+        return [join([out, join(some(k, each))])]
+
+    (out,) = nodes.repeat(body, [join(some(0, first))], few, first, each)
     return _fold_in_steps(out, axis, join)
 
 
