@@ -53,9 +53,19 @@ XLA_FLAGS = {
 
 
 def xla_flags(given: str) -> str:
-    """XLA's flags with ours added; what the user has set in the environment stays as it is."""
-    ours = [f"--{name}={value}" for name, value in XLA_FLAGS.items() if f"--{name}" not in given]
-    return " ".join([given, *ours]).strip()
+    """XLA's flags: ours, and behind them what the user has set, which holds where both say something. Of
+    `xla_backend_extra_options`, a table, that is so entry by entry.
+
+    Args:
+        given: flags, or the name of a file with flags in it.
+    """
+    if given.strip() and not given.lstrip().startswith("-"):
+        try:
+            given = Path(given).read_text(encoding="utf-8")
+        except OSError:
+            return given  # XLA says what is wrong with it
+    ours = [f"--{name}={value}" for name, value in XLA_FLAGS.items()]
+    return " ".join([*ours, given]).strip()
 
 
 _BEFORE: list[str | None] = []  # what XLA_FLAGS was, until it is put back

@@ -1,0 +1,59 @@
+"""XLA's flags: this project's, and what the user has set."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from harness.runtime import XLA_FLAGS, xla_flags
+
+OURS = " ".join(f"--{name}={value}" for name, value in XLA_FLAGS.items())
+NAMES = [option.partition("=")[0] for option in XLA_FLAGS["xla_backend_extra_options"].split(",")]
+
+
+@pytest.mark.parametrize("given", ["--xla_dump_to=there", " --xla_cpu_prefer_vector_width=256"])
+def test_what_the_user_has_set_comes_last_and_so_holds(given):
+    assert xla_flags(given) == f"{OURS} {given}".strip()
+
+
+def test_without_flags_of_the_user_there_are_ours():
+    assert xla_flags("") == OURS
+
+
+def test_flags_of_a_file_are_taken_from_it(tmp_path):
+    file = tmp_path / "flags"
+    file.write_text("--xla_dump_to=there\n--xla_dump_hlo_as_text\n")
+    assert xla_flags(str(file)).split() == [*OURS.split(), "--xla_dump_to=there", "--xla_dump_hlo_as_text"]
+
+
+def test_a_file_that_is_not_there_is_left_to_xla(tmp_path):
+    assert xla_flags(str(tmp_path / "none")) == str(tmp_path / "none")
+
+
+COMPILE = """
+from harness.runtime import tensorflow
+
+tf = tensorflow()
+tf.function(tf.sin, jit_compile=True)(tf.ones([3]))
+"""
+
+
+@pytest.mark.slow
+def test_xla_takes_the_options_of_both_and_where_they_differ_the_users(tmp_path):
+    given = f"--xla_backend_extra_options={NAMES[0]}=7,xla_mine=8 --xla_dump_to={tmp_path}"
+    env = os.environ | {"XLA_FLAGS": given, "OPTGRID_CACHE": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", COMPILE], env=env, check=True, capture_output=True)
+    (told, *_) = [path.read_text() for path in tmp_path.glob("*debug_options*")]
+    found = {key: _after(told, f'key: "{key}"') for key in (*NAMES, "xla_mine")}
+    assert found[NAMES[0]] == "7"
+    assert found["xla_mine"] == "8"
+    ours = dict(option.split("=") for option in XLA_FLAGS["xla_backend_extra_options"].split(","))
+    assert {name: found[name] for name in NAMES[1:]} == {name: ours[name] for name in NAMES[1:]}
+
+
+def _after(told: str, key: str) -> str:
+    """The value that follows a key in a protocol buffer's text."""
+    return told.split(key)[1].split('value: "')[1].split('"')[0]
