@@ -64,8 +64,9 @@ def xla_flags(given: str) -> str:
             given = Path(given).read_text(encoding="utf-8")
         except OSError:
             return given  # XLA says what is wrong with it
-    ours = [f"--{name}={value}" for name, value in XLA_FLAGS.items()]
-    return " ".join([*ours, given]).strip()
+    ours = " ".join(f"--{name}={value}" for name, value in XLA_FLAGS.items())
+    # Those of a process that this one was started by: the same flags, so that XLA's cache knows them again.
+    return given if given.startswith(ours) else f"{ours} {given}".strip()
 
 
 _BEFORE: list[str | None] = []  # what XLA_FLAGS was, until it is put back

@@ -11,7 +11,7 @@ import pytest
 from harness.runtime import XLA_FLAGS, xla_flags
 
 OURS = " ".join(f"--{name}={value}" for name, value in XLA_FLAGS.items())
-NAMES = [option.partition("=")[0] for option in XLA_FLAGS["xla_backend_extra_options"].split(",")]
+OPTIONS = dict(option.split("=") for option in XLA_FLAGS["xla_backend_extra_options"].split(","))
 
 
 @pytest.mark.parametrize("given", ["--xla_dump_to=there", " --xla_cpu_prefer_vector_width=256"])
@@ -21,6 +21,11 @@ def test_what_the_user_has_set_comes_last_and_so_holds(given):
 
 def test_without_flags_of_the_user_there_are_ours():
     assert xla_flags("") == OURS
+
+
+@pytest.mark.parametrize("given", ["", "--xla_dump_to=there"])
+def test_a_process_of_ours_passes_on_what_it_was_given(given):
+    assert xla_flags(xla_flags(given)) == xla_flags(given)
 
 
 def test_flags_of_a_file_are_taken_from_it(tmp_path):
@@ -43,15 +48,13 @@ tf.function(tf.sin, jit_compile=True)(tf.ones([3]))
 
 @pytest.mark.slow
 def test_xla_takes_the_options_of_both_and_where_they_differ_the_users(tmp_path):
-    given = f"--xla_backend_extra_options={NAMES[0]}=7,xla_mine=8 --xla_dump_to={tmp_path}"
+    changed, *_ = OPTIONS
+    given = f"--xla_backend_extra_options={changed}=7,xla_mine=8 --xla_dump_to={tmp_path}"
     env = os.environ | {"XLA_FLAGS": given, "OPTGRID_CACHE": str(tmp_path / "cache")}
     subprocess.run([sys.executable, "-c", COMPILE], env=env, check=True, capture_output=True)
     (told, *_) = [path.read_text() for path in tmp_path.glob("*debug_options*")]
-    found = {key: _after(told, f'key: "{key}"') for key in (*NAMES, "xla_mine")}
-    assert found[NAMES[0]] == "7"
-    assert found["xla_mine"] == "8"
-    ours = dict(option.split("=") for option in XLA_FLAGS["xla_backend_extra_options"].split(","))
-    assert {name: found[name] for name in NAMES[1:]} == {name: ours[name] for name in NAMES[1:]}
+    expected = OPTIONS | {changed: "7", "xla_mine": "8"}
+    assert {name: _after(told, f'key: "{name}"') for name in expected} == expected
 
 
 def _after(told: str, key: str) -> str:
