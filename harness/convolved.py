@@ -7,6 +7,7 @@ channels of a row of maps, while the vectors of a place stay in registers.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -41,6 +42,52 @@ def convolution(op: Any, given: Sequence[tf.Tensor], geometry: Geometry) -> tf.T
     if op.type == OF_FILTERS:
         return _of_filters(_padded(maps, geometry), given[2], geometry)
     return _forward(maps, given[1], geometry)
+
+
+def of_shared_maps(
+    op: Any, maps: tf.Tensor, other: tf.Tensor, geometry: Geometry, made: dict[Any, tf.Tensor]
+) -> tf.Tensor | None:
+    """`convolution` of maps that all lanes share, [examples, h, w, channels], by patches of them, which are made
+    once for all lanes and small beside what is made of them.
+
+    Args:
+        other: filters or slopes, [..., lanes].
+        made: patches by what they are made of; takes those that it does not have.
+
+    Returns:
+        None where places or filters leave something out, and of `convolutions.OF_MAPS`.
+    """
+    if op.type == OF_MAPS or not geometry.plain:
+        return None
+    key = maps.ref(), geometry
+    if key not in made:
+        made[key] = _patches(maps, geometry)
+    patches, shape = made[key], [*op.outputs[0].shape, _sizes(other)[-1]]
+    count = shape[-2:]
+    if op.type == OF_FILTERS:
+        out = products.product(patches, nodes.reshape(other, [patches.shape[1], *count]), (1, 0))
+    else:
+        out = products.product(patches, nodes.reshape(other, [patches.shape[0], *count]), (0, 0))
+    return nodes.reshape(out, shape)
+
+
+def _patches(maps: tf.Tensor, geometry: Geometry) -> tf.Tensor:
+    """[kernel h × kernel w × channels, places, 1]: an offset after another, a row of places is a row of maps."""
+    if any(itertools.chain(*geometry.pads)):
+        maps = tf.pad(maps, [[0, 0], *geometry.pads, [0, 0]])
+    examples, *_, channels = _sizes(maps)
+    size = [examples, *geometry.places]
+
+    def body(v: Any, out: tf.Tensor) -> tf.Tensor:
+        i, j = nodes.quotient(v, geometry.kernel[1]), nodes.remainder(v, geometry.kernel[1])
+        one = nodes.cut(maps, [0, i, j, 0], [*size, channels])
+        one = tf.transpose(one, [3, 0, 1, 2]) if channels > 1 else one
+        one = nodes.reshape(one, [1, channels, *size])  # examples, rows and columns apart: else XLA divides
+        return dynamic_update_slice(out, one, nodes.stack_of([v, 0, 0, 0, 0]))
+
+    count = len(geometry.offsets)
+    out = nodes.written(body, [count, channels, *size], maps.dtype, count)
+    return nodes.reshape(out, [count * channels, math.prod(size), 1])
 
 
 def _padded(maps: tf.Tensor, geometry: Geometry) -> tf.Tensor:

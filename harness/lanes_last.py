@@ -109,6 +109,7 @@ class Lifting:
 
     def __init__(self, lanes: int):
         self.lanes, self.foreign = lanes, False
+        self._patches: dict[Any, tf.Tensor] = {}  # of the maps of what is being lifted
 
     def __call__(self, fn: Callable[..., Nest], args: Nest, shared: Nest = ()) -> Nest:
         """`fn(*args, *shared)` for every lane; leaves of `args` and of the result are [..., lanes].
@@ -142,6 +143,8 @@ class Lifting:
             found = self._graph(traced.graph, given, change)
         except Exception as error:  # of TensorFlow's: what the user wrote has been traced already
             raise NotLifted(f"cannot be vectorized with lanes last: {error}") from error
+        finally:
+            self._patches.clear()
         ends = zip(found, traced.graph.outputs, strict=True)
         return tf.nest.pack_sequence_as(traced.like, [self._spread(value, out.shape) for value, out in ends])
 
@@ -235,12 +238,14 @@ class Lifting:
         geometry = convolutions.Geometry.of(op)
         if geometry is None:
             return None
-        maps = values[0]
-        # Patches of what all lanes share are made once, and are small beside what is made of them.
+        maps, last = values[0], [value.aligned for value in values]
         if maps.lanes or op.type == convolutions.OF_MAPS:
-            made = convolved.convolution(op, [value.aligned for value in values], geometry)
-            if made is not None:
-                return made
+            made = convolved.convolution(op, last, geometry)
+        else:
+            other = last[2 if op.type == convolutions.OF_FILTERS else 1]
+            made = convolved.of_shared_maps(op, maps.tensor, other, geometry, self._patches)
+        if made is not None:
+            return made
         return self._as_product(op, values, geometry)
 
     def _as_product(self, op: Any, values: list[Value], geometry: convolutions.Geometry) -> Made:
