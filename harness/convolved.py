@@ -47,8 +47,8 @@ def convolution(op: Any, given: Sequence[tf.Tensor], geometry: Geometry) -> tf.T
 def of_shared_maps(
     op: Any, maps: tf.Tensor, other: tf.Tensor, geometry: Geometry, made: dict[Any, tf.Tensor]
 ) -> tf.Tensor | None:
-    """`convolution` of maps that all lanes share, [examples, h, w, channels], by patches of them, which are made
-    once for all lanes and small beside what is made of them.
+    """`convolution` of maps that all lanes share, [examples, h, w, channels], by patches of them, which are
+    made once for all lanes and small beside what is made of them.
 
     Args:
         other: filters or slopes, [..., lanes].
@@ -62,17 +62,15 @@ def of_shared_maps(
     key = maps.ref(), geometry
     if key not in made:
         made[key] = _patches(maps, geometry)
-    patches, shape = made[key], [*op.outputs[0].shape, _sizes(other)[-1]]
-    count = shape[-2:]
-    if op.type == OF_FILTERS:
-        out = products.product(patches, nodes.reshape(other, [patches.shape[1], *count]), (1, 0))
-    else:
-        out = products.product(patches, nodes.reshape(other, [patches.shape[0], *count]), (0, 0))
+    shape = [*op.outputs[0].shape, _sizes(other)[-1]]
+    patches, terms = made[key], 1 if op.type == OF_FILTERS else 0
+    factor = nodes.reshape(other, [_sizes(patches)[terms], *shape[-2:]])
+    out = products.product(patches, factor, (terms, 0))
     return nodes.reshape(out, shape)
 
 
 def _patches(maps: tf.Tensor, geometry: Geometry) -> tf.Tensor:
-    """[kernel h × kernel w × channels, places, 1]: an offset after another, a row of places is a row of maps."""
+    """[kernel h × kernel w × channels, places, 1]: an offset after another, its rows as they lie in maps."""
     if any(itertools.chain(*geometry.pads)):
         maps = tf.pad(maps, [[0, 0], *geometry.pads, [0, 0]])
     examples, *_, channels = _sizes(maps)

@@ -153,10 +153,8 @@ class LaneMaths:
 
     def _lanes_first(self, fn: Callable[..., Nest], args: Sequence[Nest], batches: Nest | None) -> Nest:
         """`lifted` by TensorFlow's vectorizer; leaves of `args` and of the result are [lanes, ...]."""
-        if self.lanes.count == 1:  # nothing to lift
-            nests = [*args] if batches is None else [*args, batches]
-            one = [tf.nest.map_structure(lambda leaf: leaf[0], nest) for nest in nests]
-            return tf.nest.map_structure(lambda leaf: tf.convert_to_tensor(leaf)[None], fn(*one))
+        if self.lanes.count == 1:
+            return lift.map_one(fn, [*args] if batches is None else [*args, batches], xla=self.jit)
         if batches is None:
             return lift.map_lanes(fn, args)
         return lift.map_groups(fn, args, batches, self.lanes.groups, self.lanes.width)

@@ -72,19 +72,63 @@ def test_lanes_are_runs(maps: Any, filters: Any, how: Any, shared: bool) -> None
             np.testing.assert_allclose(value, right, rtol=1e-11, atol=1e-11, err_msg=way.__name__)
 
 
+@pytest.mark.parametrize(("maps", "filters", "how"), SHAPES[:2] + SHAPES[5:8])
+def test_a_single_lane_is_made_by_products(maps: Any, filters: Any, how: Any) -> None:
+    w, m = numbers(*filters, seed=1), numbers(*maps, seed=2)
+
+    def single(w: Any, m: Any) -> Any:
+        return lift.map_one(lambda f, x: convolved(f, x, **how), [w[None], m[None]], xla=True)
+
+    compiled = tf.function(single, jit_compile=True, autograph=False)
+    for value, right in zip(compiled(w, m), convolved(tf.constant(w), tf.constant(m), **how), strict=True):
+        np.testing.assert_allclose(value[0], right, rtol=1e-11, atol=1e-11)
+    assert not {*convolutions.KINDS} & made_by(compiled.get_concrete_function(w, m).graph)
+
+
+def test_a_single_lane_needs_no_vectorised_form() -> None:
+    def unknown(f: Any, x: Any) -> Any:
+        out, of_filters, _ = convolved(f, x)
+        return out, of_filters, tf.raw_ops.LinSpace(start=x[0, 0, 0, 0], stop=f[0, 0, 0, 0], num=x.shape[1])
+
+    w, m = numbers(3, 3, 2, 4, seed=1), numbers(2, 6, 5, 2, seed=2)
+    with pytest.raises(ValueError, match="LinSpace"):
+        tf.function(lambda w, m: lift.map_lanes(unknown, [w[None], m[None]]), autograph=False)(w, m)
+    single = tf.function(lambda w, m: lift.map_one(unknown, [w[None], m[None]], xla=True), autograph=False)
+    for value, right in zip(single(w, m), unknown(tf.constant(w), tf.constant(m)), strict=True):
+        np.testing.assert_allclose(value[0], right, rtol=1e-11, atol=1e-11)
+
+
+def made_by(graph: Any) -> set[str]:
+    """Kinds of all operations that a graph's outputs are made by."""
+    kinds, seen, waiting = set(), set(), [tensor.op for tensor in graph.outputs]
+    while waiting:
+        op = waiting.pop()
+        if op not in seen:
+            seen.add(op)
+            kinds.add(op.type)
+            waiting += [tensor.op for tensor in op.inputs]
+    return kinds
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own maps", "shared maps"])
 @pytest.mark.parametrize("channels", [2, 8])
-def test_zeros_around_maps_stay_zeros_in_every_round_of_a_loop(channels: int) -> None:
+def test_zeros_around_maps_stay_zeros_in_every_round_of_a_loop(channels: int, shared: bool) -> None:
     filters, maps = numbers(LANES, 3, 3, channels, 4, seed=1), numbers(LANES, 2, 5, 6, channels, seed=2)
+    maps = np.repeat(maps[:1], LANES, 0) if shared else maps
 
     def lifted(w: Any, m: Any) -> Any:
-        last = [tf.transpose(value, [1, 2, 3, 4, 0]) for value in (w, m)]
+        w = tf.transpose(w, [1, 2, 3, 4, 0])
+        m = m[0] if shared else tf.transpose(m, [1, 2, 3, 4, 0])
 
         def round_(k: tf.Tensor, sums: Any) -> Any:
-            scaled = last[1] * tf.cast(k - 1, last[1].dtype)
-            found = Lifting(LANES)(convolved, [last[0], scaled])
+            scaled = m * tf.cast(k - 1, m.dtype)
+            found = (
+                Lifting(LANES)(convolved, [w], [scaled]) if shared else Lifting(LANES)(convolved, [w, scaled])
+            )
             return [tf.nest.map_structure(tf.add, sums, found)]
 
-        zeros = [tf.zeros([2, 5, 6, 4, LANES], w.dtype), *(tf.zeros_like(value) for value in last)]
+        of_maps = tf.zeros([2, 5, 6, channels, LANES], w.dtype)
+        zeros = [tf.zeros([2, 5, 6, 4, LANES], w.dtype), tf.zeros_like(w), of_maps]
         return nodes.repeat(round_, [zeros], 3)[0]
 
     found = tf.function(lifted, jit_compile=True, autograph=False)(filters, maps)
