@@ -27,8 +27,14 @@ FUNCTION_LANES = 4096
 NETWORK_BYTES = 9 * 2**20
 NETWORK_LANES = 64
 # Networks so small that 16 lanes of them stay near the core with all that a step makes: their products are
-# written out (`harness.products`), in vectors of 16 lanes, of which three quarters at least must be used.
+# written out (`harness.products`), in vectors of 16 lanes. Milliseconds of 4 seeds on two cores where a
+# library has as many lanes as there are rates, and written out:
+#   64-32-10, 4 rates: 125 and 120; 8 rates: 240 and 118
+#   CNN on 8 x 8, 2 rates: 200 and 170; 4 rates: 220 and 168
+#   CNN on 28 x 28, 2 rates: 156 and 259; 4 rates: 320 and 262
+# Vectors of 8 lanes were slower at 8 rates, but for the last one.
 VECTOR = 16
+LEAST_RATES = 4
 WRITTEN_OUT_BYTES = 4 * 2**20
 # Larger ones by a part of the batch after another, where they make much more of a batch than they have to
 # keep (convolutions do; of perceptrons, 64-64-64-10 and 64-128-10 were no faster): so much of a part for 16
@@ -77,15 +83,13 @@ def choose(
         parts: of a batch, where a step looks at one after another.
         part_bytes: working set of one run of a network whose products are written out; 0: they cannot be.
     """
-    if part_bytes:
+    if part_bytes and per_seed >= LEAST_RATES:
         near = 1 if parts > 1 else WRITTEN_OUT_BYTES // (VECTOR * part_bytes)  # vectors of lanes
         fit = min(near, memory_bytes // 4 // (VECTOR * part_bytes))
     else:
         fit = 0
     if fit:
-        vectors = -(-per_seed // VECTOR)
-        if per_seed >= 0.75 * vectors * VECTOR:
-            return Lanes(1, VECTOR * min(vectors, fit))
+        return Lanes(1, VECTOR * min(-(-per_seed // VECTOR), fit))
     budget = min(NETWORK_BYTES if network else WORKING_SET_BYTES, memory_bytes // 4)
     cap = at_most(max(1, budget // max(1, lane_bytes)))
     if loop_bytes:

@@ -86,7 +86,8 @@ def measure(cell: Cell, stability: bool) -> Shape:
     batch = workload.batch(0, 0)
     # Forward and backward each make about as much; half of both is there at once.
     made, patches = _activation_bytes(tf, workload, params, batch) if network else (0, 0)
-    total, parts = fixed + made + patches, _parts(workload, params, batch, fixed, made) if network else 1
+    parts = _parts(workload, params, batch, fixed, made, convolves=patches > 0) if network else 1
+    total = fixed + made + patches
     return Shape(
         total,
         batch is not None,
@@ -122,20 +123,21 @@ def _activation_bytes(tf: Any, workload: Any, params: Any, batch: Any) -> tuple[
     return sum(sizes), sum(map(convolutions.patch_bytes, graph.get_operations()))
 
 
-def _parts(workload: Any, params: Any, batch: Any, fixed: int, made: int) -> int:
+def _parts(workload: Any, params: Any, batch: Any, fixed: int, made: int, *, convolves: bool) -> int:
     """How many parts a batch is cut into, so that a vector of lanes stays near the core with all that a step
     makes of a part; 1 where it stays there anyway, cannot be made to, or the batch cannot be cut.
 
     Args:
         fixed: bytes of a lane that do not depend on the batch.
         made: bytes that it makes of a whole batch.
+        convolves: a single example need not stay there: patches of it would be larger still.
     """
     examples = batch_size(workload) or 1
     whole = (fixed + made) * ladder.VECTOR <= ladder.WRITTEN_OUT_BYTES
     if whole or fixed * ladder.VECTOR > ladder.WRITTEN_OUT_BYTES or made < ladder.MADE_MORE * fixed:
         return 1
     for parts in range(2, examples + 1):
-        small = made // parts * ladder.VECTOR <= ladder.PART_BYTES
+        small = made // parts * ladder.VECTOR <= ladder.PART_BYTES or (convolves and parts == examples)
         if small and examples % parts == 0:
             return parts if mean_of_parts(workload, params, batch, parts) else 1
     return 1
@@ -268,7 +270,7 @@ def _tiles(program: Program, cells: Sequence[Cell], shared_batch: bool, *, one_r
         rounds = 1 if shared_batch or one_round else min(rounds, -(-TILE_CELLS // program.lanes.count))
     size = max(1, program.lanes.count * rounds)
     if shared_batch:
-        size = max(size, _whole_seeds(ordered, program.lanes, one_round=one_round) * rounds)
+        size = _whole_seeds(ordered, program.lanes, one_round=one_round) * rounds
     return [Tile(program, tuple(ordered[i : i + size])) for i in range(0, len(ordered), size)]
 
 

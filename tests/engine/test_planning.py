@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,15 @@ def test_tiles_partition_the_cells_that_are_not_done(asked: int | None) -> None:
         c.program_identity() == tile.cells[0].program_identity() for tile in planned.tiles for c in tile.cells
     )
     assert len(planned.programs) == 4  # the betas of adam are inputs of one program
+
+
+@pytest.mark.parametrize(("rates", "groups"), [(3, 16), (6, 1)], ids=["groups of lanes", "a vector of lanes"])
+def test_no_tile_cuts_the_rates_of_a_seed_apart(rates: int, groups: int) -> None:
+    grid: dict[str, Any] = {"workloads": ["digits_mlp(hidden=[8], steps=9)"], "optimizers": ["adam"]}
+    planned = Study(name="seeds", learning_rates=[10.0**-k for k in range(rates)], seeds=16, **grid).plan()
+    tiles = [Counter(cell.seed for cell in tile.cells) for tile in planned.tiles]
+    assert all(count == rates for seeds in tiles for count in seeds.values())
+    assert {len(seeds) for seeds in tiles} == {groups}
 
 
 def test_lanes_of_an_earlier_run_are_kept() -> None:
@@ -80,12 +90,12 @@ def test_lanes_fit_the_memory_and_stand_on_the_ladder(cells: int, bytes_: int, s
     ("per_seed", "lane_bytes", "expected"),
     [
         (16, 100_000, Lanes(1, 16)),
-        (12, 100_000, Lanes(1, 16)),  # three quarters of a vector
-        (11, 100_000, None),
+        (4, 100_000, Lanes(1, 16)),  # a quarter of a vector
+        (3, 100_000, None),
         (32, 100_000, Lanes(1, 32)),
         (100, 100_000, Lanes(1, 32)),  # what fits, of seven vectors
         (100, 10_000, Lanes(1, 112)),
-        (33, 10_000, None),  # a third vector for one run
+        (33, 10_000, Lanes(1, 48)),  # a third vector for one run
         (16, 300_000, None),  # sixteen do not fit
     ],
 )
@@ -119,6 +129,7 @@ def test_a_network_that_is_looked_at_in_parts_rides_in_one_vector_where_memory_h
         ({"workloads": ["rosenbrock(noise=0.1, steps=9)"]}, True),  # a point, in any number of lanes
         ({"workloads": ["quadratic(dimension=100, steps=9)"], "learning_rates": [0.1]}, True),
         ({"learning_rates": [0.1, 0.2]}, False),
+        ({"learning_rates": [0.1, 0.2, 0.3, 0.4]}, True),
         ({"learning_rates": [0.1, 0.2], "lanes": 16}, True),
     ],
 )
@@ -167,6 +178,7 @@ class Summed(DigitsCnn):
         ("digits_cnn(batch_size=61)", 61),
         ("digits_cnn(batch_size=4)", 1),  # all of it stays near the core
         ("digits_cnn(side=28)", 64),
+        ("digits_cnn(side=56)", 64),  # not even one image stays there
         ("digits_cnn(filters=[64, 128])", 1),  # its parameters do not
         ("digits_mlp(hidden=[64, 64])", 1),
         ("{here}/mine.py:Normalised", 1),
