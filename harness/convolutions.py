@@ -52,7 +52,7 @@ class Geometry:
             pads = (tuple(explicit[2:4]), tuple(explicit[4:6]))
         elif padding == b"SAME":
             pads = tuple(
-                _same(size, n, k, s, d)
+                same_pads(size, n, k, s, d)
                 for size, n, k, s, d in zip(maps[1:3], places, kernel, stride, dilation, strict=True)
             )
         return cls(kernel, stride, dilation, pads, places)
@@ -79,8 +79,8 @@ def _shapes(op: Any) -> list[list[Any]]:
     return [[None] * 4 if x.shape.rank is None else x.shape.as_list() for x in (maps, filters, out)]
 
 
-def _same(size: int, places: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    """Zeros before and behind, as TensorFlow's `SAME` has them."""
+def same_pads(size: int, places: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    """How many numbers before and behind TensorFlow's `SAME` puts around `size` of them."""
     need = max(0, (places - 1) * stride + (kernel - 1) * dilation + 1 - size)
     return need // 2, need - need // 2
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from harness import convolutions, convolved, lift, nodes, products
+from harness import convolutions, convolved, lift, nodes, pools, products
 from harness.tracing import trace
 
 Nest = Any
@@ -256,6 +256,11 @@ class Lifting:
         made = trace("one", one, shapes)
         return self._graph(made, values)[0].tensor
 
+    def _pool(self, op: Any, values: list[Value]) -> Made:
+        own = [value for value, tensor in zip(values, op.inputs, strict=True) if tensor.dtype.is_floating]
+        shapes = [tensor.shape for tensor in op.inputs if tensor.dtype.is_floating]
+        return pools.pool(op, [self._spread(v, shape) for v, shape in zip(own, shapes, strict=True)])
+
     def _bias_add(self, op: Any, values: list[Value]) -> Made:
         return values[0].aligned + values[1].aligned if _channels_last(op) else None
 
@@ -332,6 +337,7 @@ CONVERTERS: Mapping[str, Callable[[Lifting, Any, list[Value]], Made]] = {
     "MatMul": Lifting._matmul,
     "Pack": Lifting._pack,
     "Pad": Lifting._pad,
+    **dict.fromkeys(pools.KINDS, Lifting._pool),
     "Reshape": Lifting._reshape,
     "Slice": Lifting._slice,
     "Squeeze": Lifting._reshape,

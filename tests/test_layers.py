@@ -18,7 +18,7 @@ LAYERS = [
     {"compaction", "tokens"},
     {"lanes", "tiling", "rows", "aggregates", "runtime", "kernels", "nodes", "tracing", "bridge"},
     {"claims", "lift", "convolutions", "graphs", "strategies", "feasibility", "figures"},
-    {"products", "convolved", "kept"},
+    {"products", "convolved", "kept", "pools"},
     {"lanes_last"},
     {"segments", "starts", "evaluation", "means", "checks"},
     {"lanemaths", "bookkeeping"},
