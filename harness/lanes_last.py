@@ -16,7 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from harness import convolutions, convolved, lift, nodes, pools, products
+from harness import contractions, convolutions, convolved, lift, nodes, pools, products, static
 from harness.tracing import trace
 
 Nest = Any
@@ -51,12 +51,10 @@ FOLDS: Mapping[str, products.Join] = {
 REDUCTIONS = frozenset({*FOLDS, "All", "Any", "Prod"})
 # The same whatever the values of what they look at.
 OF_SHAPES = frozenset({"Rank", "Shape", "ShapeN", "Size"})
-FLOW = frozenset({"Case", "If", "StatelessCase", "StatelessIf", "StatelessWhile", "While"})
-CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 # Left to TensorFlow's vectorizer, which makes nothing of them that is slow as a plain loop.
 NO_PRODUCTS = frozenset({
-    *("ArgMax", "ArgMin", "Cumprod", "Cumsum", "GatherNd", "GatherV2", "LogSoftmax", "MirrorPad"),
-    *("OneHot", "ReverseV2", "Roll", "Softmax", "SoftmaxCrossEntropyWithLogits"),
+    *("ArgMax", "ArgMin", "Cumprod", "Cumsum", "GatherNd", "GatherV2", "MirrorPad", "OneHot"),
+    *("ReverseV2", "Roll", "SoftmaxCrossEntropyWithLogits"),
     "SparseSoftmaxCrossEntropyWithLogits",
 })  # fmt: skip
 COUNTED = frozenset({tf.bool, tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.int32, tf.int64})
@@ -174,7 +172,7 @@ class Lifting:
             ]
         if op.type == "IdentityN":  # of a gradient of the user's own
             return values
-        if op.type in CALLS:
+        if op.type in static.CALLS:
             return self._graph(op.graph._get_function(op.get_attr("f").name).graph, values)
         if op.op_def.is_stateful:
             raise ValueError(f"{op.type} is not the same at every call")
@@ -198,7 +196,7 @@ class Lifting:
         return convert(self, op, values) if convert is not None else None
 
     def _by_tensorflow(self, op: Any, values: list[Value]) -> Sequence[tf.Tensor]:
-        if op.type in FLOW:
+        if op.type in static.FLOW:
             raise ValueError(f"{op.type} holds operations of its own")
         self.foreign = self.foreign or op.type not in NO_PRODUCTS
 
@@ -233,6 +231,27 @@ class Lifting:
         a, b = (value.aligned for value in values)
         inner = 0 if op.get_attr("transpose_a") else 1, 1 if op.get_attr("transpose_b") else 0
         return products.product(a, b, inner)
+
+    def _batch_matmul(self, op: Any, values: list[Value]) -> Made:
+        return contractions.batch_matmul(op, *(value.aligned for value in values))
+
+    def _einsum(self, op: Any, values: list[Value]) -> Made:
+        return contractions.einsum(op, [value.aligned for value in values])
+
+    def _half_square(self, op: Any, values: list[Value]) -> Made:
+        flat = nodes.reshape(values[0].tensor, [-1, self.lanes])
+        return products.folded(flat * flat, [0], products.total) / 2
+
+    def _softmax(self, op: Any, values: list[Value]) -> Made:
+        logits, axis = values[0].tensor, op.inputs[0].shape.rank - 1
+        if not axis + 1:
+            return None
+        shape = [*op.inputs[0].shape[:-1], 1, self.lanes]
+        highest = nodes.reshape(products.fold(logits, axis, FOLDS["Max"]), shape)
+        apart = logits - highest
+        shares = tf.exp(apart)
+        whole = nodes.reshape(products.fold(shares, axis, products.total), shape)
+        return shares / whole if op.type == "Softmax" else apart - tf.math.log(whole)
 
     def _convolve(self, op: Any, values: list[Value]) -> Made:
         geometry = convolutions.Geometry.of(op)
@@ -328,18 +347,23 @@ class Lifting:
 
 
 CONVERTERS: Mapping[str, Callable[[Lifting, Any, list[Value]], Made]] = {
+    **dict.fromkeys(contractions.BATCHED, Lifting._batch_matmul),
     "BiasAdd": Lifting._bias_add,
     "BiasAddGrad": Lifting._bias_add_grad,
     "BroadcastTo": Lifting._broadcast_to,
     "ConcatV2": Lifting._concat,
     **dict.fromkeys(convolutions.KINDS, Lifting._convolve),
+    "Einsum": Lifting._einsum,
     "ExpandDims": Lifting._reshape,
+    "L2Loss": Lifting._half_square,
+    "LogSoftmax": Lifting._softmax,
     "MatMul": Lifting._matmul,
     "Pack": Lifting._pack,
     "Pad": Lifting._pad,
     **dict.fromkeys(pools.KINDS, Lifting._pool),
     "Reshape": Lifting._reshape,
     "Slice": Lifting._slice,
+    "Softmax": Lifting._softmax,
     "Squeeze": Lifting._reshape,
     "StridedSlice": Lifting._strided_slice,
     "StridedSliceGrad": Lifting._strided_slice_grad,
@@ -396,7 +420,7 @@ def _and_one(tensor: tf.Tensor) -> tf.Tensor:
 
 def _static(op: Any, i: int) -> Any:
     """An argument's value; None where it is not known while tracing."""
-    return tf.get_static_value(op.inputs[i])
+    return static.value(op.inputs[i])
 
 
 def _of_shape(op: Any, i: int) -> Any:

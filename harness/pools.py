@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,9 +62,9 @@ class Windows:
         return cls(tuple(maps.as_list()), kernel, stride, pads, places)
 
     @property
-    def offsets(self) -> Iterator[tuple[int, int]]:
+    def offsets(self) -> list[tuple[int, int]]:
         """Of a window's numbers, row by row."""
-        return itertools.product(*map(range, self.kernel))
+        return [(i, j) for i in range(self.kernel[0]) for j in range(self.kernel[1])]
 
     @property
     def tiled(self) -> bool:

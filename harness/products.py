@@ -90,6 +90,38 @@ def _row_by_row(stay: tf.Tensor, passing: tf.Tensor, axes: tuple[int, int], *, t
     return nodes.written(body, shape, stay.dtype, rows)
 
 
+def products(a: tf.Tensor, b: tf.Tensor, inner: tuple[int, int] = (2, 1)) -> tf.Tensor:
+    """a[i] @ b[i] of every lane: [stack, m, k, lanes or 1], [stack, k, n, lanes or 1] → [stack, m, n, lanes].
+
+    Args:
+        a, b: at least one of the two has lanes, and one of them may have a stack of one.
+        inner: the axis k of each, 1 or 2.
+    """
+    terms, stack = _size(a, inner[0]), max(_size(a, 0), _size(b, 0))
+    rows, columns = _size(a, 3 - inner[0]), _size(b, 3 - inner[1])
+
+    def some(x: tf.Tensor, y: tf.Tensor, begin: Any, count: int) -> list[tf.Tensor]:
+        own, others = _factors(x, inner[0], 2, begin, count), _factors(y, inner[1], 1, begin, count)
+        return multiplied(own, others)
+
+    if terms > TERMS or stack == 1 or rows * columns < LONG:
+        first, each, rounds = rounds_of(terms) if terms > TERMS else (terms, 0, 0)
+        out = total(some(a, b, 0, first))
+        if rounds:
+            last = first + rounds * each
+            (out,) = nodes.repeat(
+                lambda k, out: [total([out, *some(a, b, k, each)])], [out], last, first, each
+            )
+        return out
+    shape = [stack, rows, columns, max(_size(a, 3), _size(b, 3))]
+
+    def one(k: tf.Tensor, out: tf.Tensor) -> tf.Tensor:  # in a loop, as in `_row_by_row`
+        x, y = (_cut(each, 0, k, 1) if _size(each, 0) > 1 else each for each in (a, b))
+        return dynamic_update_slice(out, total(some(x, y, 0, terms)), nodes.stack_of([k, 0, 0, 0]))
+
+    return nodes.written(one, shape, a.dtype, stack)
+
+
 def _size(value: tf.Tensor, axis: int) -> int:
     size = value.shape[axis]
     assert size is not None, "shapes are known while tracing"
@@ -107,12 +139,13 @@ def _cut(value: tf.Tensor, axis: int, begin: Any, count: int) -> tf.Tensor:
 
 
 def _factors(value: tf.Tensor, axis: int, place: int, begin: Any, count: int) -> list[tf.Tensor]:
-    """As `_parts` of [a, b, lanes] along axis 0 or 1, with an axis of one at `place`."""
+    """As `_parts` of [..., a, b, lanes] along one of these two axes, with an axis of one at `place`."""
     parts = nodes.split(_cut(value, axis, begin, count), count, axis)
     if axis == place:
         return parts
-    size, lanes = _size(value, place), _size(value, 2)
-    shape = [1, size, lanes] if place == 0 else [size, 1, lanes]
+    shape: Any = value.shape.as_list()
+    del shape[axis]
+    shape.insert(place, 1)
     return [nodes.reshape(part, shape) for part in parts]
 
 

@@ -161,16 +161,28 @@ KNOWN = {
     "a bias": lambda w, x: tf.gradients(tf.nn.bias_add(x, w) ** 2, [w, x]),
     "a function inside": lambda w, x: inside(w, x),
     "nothing of the run": lambda w, x: (CONSTANT, w),
-    "what is left to TensorFlow, without products": lambda w, x: (
+    "shares and penalties": lambda w, x: (
         tf.nn.softmax(x),
+        tf.nn.log_softmax(x),
+        tf.nn.softmax(x, axis=0),
+        tf.gradients(tf.nn.l2_loss(tf.nn.softmax(x * w)) + tf.nn.l2_loss(w), [w, x]),
+        tf.gradients(tf.nn.log_softmax(x * w)[:, 1], [w, x]),
+    ),
+    "an einstein sum": lambda w, x: tf.einsum("ij,j->i", x, w),
+    "a product of three axes": lambda w, x: tf.matmul(tf.reshape(x, [2, 2, 6]), tf.reshape(x, [2, 6, 2])),
+    "what is left to TensorFlow, without products": lambda w, x: (
         tf.argmax(x, axis=-1),
         tf.gather(x, [3, 0], axis=0),
         tf.cumsum(x, axis=1),
     ),
 }
 FOREIGN = {
-    "einsum": lambda w, x: tf.einsum("ij,j->i", x, w),
-    "a product of three axes": lambda w, x: tf.matmul(tf.reshape(x, [2, 2, 6]), tf.reshape(x, [2, 6, 2])),
+    "an einstein sum over a diagonal": lambda w, x: tf.einsum(
+        "ii,ij->j", tf.matmul(x, x, transpose_b=True), x
+    ),
+    "a decomposition": lambda w, x: tf.linalg.cholesky(
+        tf.matmul(x, x, transpose_b=True) + 9 * tf.eye(4, dtype=x.dtype)
+    ),
 }
 
 
