@@ -35,12 +35,18 @@ NETWORK_LANES = 64
 # Vectors of 8 lanes were slower at 8 rates, but for the last one.
 VECTOR = 16
 LEAST_RATES = 4
-WRITTEN_OUT_BYTES = 4 * 2**20
-# Larger ones by a part of the batch after another, where they make much more of a batch than they have to
-# keep (convolutions do; of perceptrons, 64-64-64-10 and 64-128-10 were no faster): so much of a part for 16
-# lanes, of which a step that XLA has fused holds about a third at once.
+# Several vectors, as far as they stay in the second-level cache; one, where it is not much larger.
+# Milliseconds of 4 seeds of 16 rates, by a library and written out:
+#   64-128-10 of a batch of 64, 7.6 MB: 188 and 130
+#   64-64-64-10, 7.6 MB: 199 and 185
+#   64-128-128-10, 19 MB: 490 and 695
+VECTORS_BYTES = 4 * 2**20
+WRITTEN_OUT_BYTES = 10 * 2**20
+# Larger ones by a part of the batch after another, where they make more of a batch than they have to keep
+# (64-64-64-10 of a batch of 256: 1,000 and 690; convolutions do): so much of a part for 16 lanes, of which a
+# step that XLA has fused holds about a third at once.
 PART_BYTES = 2_400_000
-MADE_MORE = 4
+MADE_MORE = 1
 SHARE_ABOVE = 2048
 
 
@@ -84,8 +90,9 @@ def choose(
         part_bytes: working set of one run of a network whose products are written out; 0: they cannot be.
     """
     if part_bytes and per_seed >= LEAST_RATES:
-        near = 1 if parts > 1 else WRITTEN_OUT_BYTES // (VECTOR * part_bytes)  # vectors of lanes
-        fit = min(near, memory_bytes // 4 // (VECTOR * part_bytes))
+        one = VECTOR * part_bytes
+        near = 1 if parts > 1 else max(VECTORS_BYTES // one, one <= WRITTEN_OUT_BYTES)  # vectors of lanes
+        fit = min(near, memory_bytes // 4 // one)
     else:
         fit = 0
     if fit:

@@ -96,7 +96,8 @@ def test_lanes_fit_the_memory_and_stand_on_the_ladder(cells: int, bytes_: int, s
         (100, 100_000, Lanes(1, 32)),  # what fits, of seven vectors
         (100, 10_000, Lanes(1, 112)),
         (33, 10_000, Lanes(1, 48)),  # a third vector for one run
-        (16, 300_000, None),  # sixteen do not fit
+        (40, 300_000, Lanes(1, 16)),  # one vector, though two would not fit
+        (16, 700_000, None),  # sixteen do not fit
     ],
 )
 def test_small_networks_ride_in_whole_vectors_of_lanes(
@@ -181,6 +182,7 @@ class Summed(DigitsCnn):
         ("digits_cnn(side=56)", 64),  # not even one image stays there
         ("digits_cnn(filters=[64, 128])", 1),  # its parameters do not
         ("digits_mlp(hidden=[64, 64])", 1),
+        ("digits_mlp(hidden=[64, 64], batch_size=256)", 4),
         ("{here}/mine.py:Normalised", 1),
         ("{here}/mine.py:Summed", 1),
         ("{here}/mine.py:Fixed", 1),
