@@ -15,6 +15,14 @@ from harness import nodes, products
 BATCHED = ("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")
 
 
+def exact(op: Any) -> bool:
+    """Whether an operation's sums may be written out: its numbers are real, of single or double precision, in
+    which they would be summed, and there are any."""
+    numbers = [*op.outputs, *(x for x in op.inputs if x.dtype.is_floating or x.dtype.is_complex)]
+    precise = all(x.dtype in (tf.float32, tf.float64) for x in numbers)
+    return precise and all(x.shape.num_elements() for x in numbers)
+
+
 def batch_matmul(op: Any, a: tf.Tensor, b: tf.Tensor) -> tf.Tensor | None:
     """What one of `BATCHED` computes for all lanes.
 
@@ -22,8 +30,11 @@ def batch_matmul(op: Any, a: tf.Tensor, b: tf.Tensor) -> tf.Tensor | None:
         a, b: its inputs, each [..., lanes] or, where lanes share it, [..., 1].
 
     Returns:
-        None where one of the two is broadcast along some of the axes of the stack, and not along all.
+        None where one of the two is broadcast along some of the axes of the stack, and not along all; and
+        where `exact` says no.
     """
+    if not exact(op):
+        return None
     turned = op.get_attr("adj_x"), op.get_attr("adj_y")
     (*of_a, _, _), (*of_b, _, _) = (x.shape.as_list() for x in op.inputs)
     shape = op.outputs[0].shape.as_list()
@@ -42,16 +53,18 @@ def einsum(op: Any, given: Sequence[tf.Tensor]) -> tf.Tensor | None:
         given: its inputs, each [..., lanes] or, where lanes share it, [..., 1].
 
     Returns:
-        None where an index is twice in one input, where axes of one number are broadcast, and where an index
-        is of one of two inputs only, and not of the result.
+        None where an index is twice in one input or in the result, where axes of one number are broadcast,
+        where an index is of one of two inputs only, and not of the result; and where `exact` says no.
     """
+    if not exact(op):
+        return None
     shapes = [x.shape.as_list() for x in op.inputs]
     *names, out = _named(op.get_attr("equation").decode(), [len(shape) for shape in shapes])
     ends = list(
         itertools.chain(*(zip(each, shape, strict=True) for each, shape in zip(names, shapes, strict=True)))
     )
     size = dict(ends)
-    if any(len({*each}) < len(each) for each in names) or any(size[k] != s for k, s in ends):
+    if any(len({*each}) < len(each) for each in [*names, out]) or any(size[k] != s for k, s in ends):
         return None
     if len(names) == 1:
         left = [k for k in names[0] if k in out]

@@ -86,7 +86,11 @@ def mean_of_parts(workload: Any, params: Any, batch: Any, parts: int) -> bool:
         return [loss, *map(tf.convert_to_tensor, tf.nest.flatten(slopes))]
 
     def cut(k: int) -> Any:
-        return tf.nest.map_structure(lambda leaf: tf.split(leaf, parts)[k], batch)
+        def of(leaf: Any) -> Any:
+            size = len(leaf) // parts
+            return leaf[k * size : (k + 1) * size]
+
+        return tf.nest.map_structure(of, batch)
 
     whole = look(batch)
     try:

@@ -91,7 +91,8 @@ class LaneMaths:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(params)
             loss = self.workload.loss(params, batch)
-        return loss, tape.gradient(loss, params, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        gradients = tape.gradient(loss, params, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return loss, tf.nest.map_structure(tf.convert_to_tensor, gradients)  # of rows that were picked, too
 
     def _look(self, traced: Any, params: Nest, state: Nest, *batch: Nest) -> Nest:
         """What a single run sees at its parameters; see `_seen`."""

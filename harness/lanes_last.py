@@ -53,9 +53,12 @@ REDUCTIONS = frozenset({*FOLDS, "All", "Any", "Prod"})
 OF_SHAPES = frozenset({"Rank", "Shape", "ShapeN", "Size"})
 # Left to TensorFlow's vectorizer, which makes nothing of them that is slow as a plain loop.
 NO_PRODUCTS = frozenset({
-    *("ArgMax", "ArgMin", "Cumprod", "Cumsum", "GatherNd", "GatherV2", "MirrorPad", "OneHot"),
-    *("ReverseV2", "Roll", "SoftmaxCrossEntropyWithLogits"),
-    "SparseSoftmaxCrossEntropyWithLogits",
+    *("Angle", "ArgMax", "ArgMin", "Complex", "ComplexAbs", "Conj", "Cumprod", "Cumsum", "DepthToSpace"),
+    *("FusedBatchNormGradV3", "FusedBatchNormV3", "GatherNd", "GatherV2", "Imag", "MatrixBandPart"),
+    *("MatrixDiagPartV3", "MatrixDiagV3", "MatrixSetDiagV3", "MirrorPad", "MirrorPadGrad", "OneHot", "Real"),
+    *("ReverseV2", "Roll", "ScatterNd", "Select", "SoftmaxCrossEntropyWithLogits", "SpaceToDepth"),
+    *("SparseSoftmaxCrossEntropyWithLogits", "SplitV", "TensorScatterAdd", "TensorScatterUpdate", "TopKV2"),
+    *("UnsortedSegmentSum",),
 })  # fmt: skip
 COUNTED = frozenset({tf.bool, tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.int32, tf.int64})
 MASKS = ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
@@ -183,7 +186,11 @@ class Lifting:
         made = self._made(op, values)
         if made is None:
             made = self._by_tensorflow(op, values)
-        return [Value(out, True) for out in ([made] if isinstance(made, tf.Tensor) else made)]
+        made = [made] if isinstance(made, tf.Tensor) else made
+        for out, one in zip(made, op.outputs, strict=True):  # or broadcasting would hide it
+            if out.dtype != one.dtype or not out.shape.is_compatible_with([*one.shape, self.lanes]):
+                raise ValueError(f"{op.type} came to {out.dtype.name}{out.shape} of {self.lanes} lanes")
+        return [Value(out, True) for out in made]
 
     def _made(self, op: Any, values: list[Value]) -> Made:
         if op.type in ELEMENTWISE:
@@ -236,15 +243,18 @@ class Lifting:
         return contractions.batch_matmul(op, *(value.aligned for value in values))
 
     def _einsum(self, op: Any, values: list[Value]) -> Made:
-        return contractions.einsum(op, [value.aligned for value in values])
+        given = [v.tensor if v.lanes else nodes.expand_last(v.tensor) for v in values]
+        return contractions.einsum(op, given)
 
     def _half_square(self, op: Any, values: list[Value]) -> Made:
+        if not contractions.exact(op):
+            return None
         flat = nodes.reshape(values[0].tensor, [-1, self.lanes])
         return products.folded(flat * flat, [0], products.total) / 2
 
     def _softmax(self, op: Any, values: list[Value]) -> Made:
         logits, axis = values[0].tensor, op.inputs[0].shape.rank - 1
-        if not axis + 1:
+        if axis < 0 or not contractions.exact(op):
             return None
         shape = [*op.inputs[0].shape[:-1], 1, self.lanes]
         highest = nodes.reshape(products.fold(logits, axis, FOLDS["Max"]), shape)
@@ -276,9 +286,10 @@ class Lifting:
         return self._graph(made, values)[0].tensor
 
     def _pool(self, op: Any, values: list[Value]) -> Made:
-        own = [value for value, tensor in zip(values, op.inputs, strict=True) if tensor.dtype.is_floating]
-        shapes = [tensor.shape for tensor in op.inputs if tensor.dtype.is_floating]
-        return pools.pool(op, [self._spread(v, shape) for v, shape in zip(own, shapes, strict=True)])
+        given = [*zip(values, op.inputs, strict=True)][op.type == pools.MEAN_GRAD :]  # less a shape
+        if not contractions.exact(op):
+            return None
+        return pools.pool(op, [self._spread(value, tensor.shape) for value, tensor in given])
 
     def _bias_add(self, op: Any, values: list[Value]) -> Made:
         return values[0].aligned + values[1].aligned if _channels_last(op) else None
@@ -314,6 +325,39 @@ class Lifting:
 
     def _unpack(self, op: Any, values: list[Value]) -> Made:
         return nodes.unstack(values[0].tensor, op.get_attr("axis") % op.inputs[0].shape.rank)
+
+    def _split(self, op: Any, values: list[Value]) -> Made:
+        axis = _static(op, 0)
+        if axis is None:
+            return None
+        return nodes.split(values[1].tensor, len(op.outputs), int(axis) % op.inputs[1].shape.rank)
+
+    def _select(self, op: Any, values: list[Value]) -> Made:
+        mask, yes, no = (self._spread(v, x.shape) for v, x in zip(values, op.inputs, strict=True))
+        if op.inputs[0].shape.rank not in (0, op.inputs[1].shape.rank):
+            return None  # a row for each number of the mask
+        return nodes.where(mask, yes, no)
+
+    def _gather(self, op: Any, values: list[Value]) -> Made:
+        axis = _static(op, 2)
+        if values[1].lanes or axis is None or op.get_attr("batch_dims"):
+            return None
+        axis = int(axis) % op.inputs[0].shape.rank
+        return tf.gather(values[0].tensor, values[1].tensor, axis=axis)
+
+    def _gather_nd(self, op: Any, values: list[Value]) -> Made:
+        return None if values[1].lanes else tf.gather_nd(values[0].tensor, values[1].tensor)
+
+    def _scatter_nd(self, op: Any, values: list[Value]) -> Made:
+        if values[0].lanes:
+            return None
+        return tf.scatter_nd(values[0].tensor, values[1].tensor, [*op.outputs[0].shape, self.lanes])
+
+    def _segment_sum(self, op: Any, values: list[Value]) -> Made:
+        count = _static(op, 2)
+        if values[1].lanes or count is None:
+            return None
+        return tf.math.unsorted_segment_sum(values[0].tensor, values[1].tensor, count)
 
     def _concat(self, op: Any, values: list[Value]) -> Made:
         axis = _static(op, len(values) - 1)
@@ -355,6 +399,8 @@ CONVERTERS: Mapping[str, Callable[[Lifting, Any, list[Value]], Made]] = {
     **dict.fromkeys(convolutions.KINDS, Lifting._convolve),
     "Einsum": Lifting._einsum,
     "ExpandDims": Lifting._reshape,
+    "GatherNd": Lifting._gather_nd,
+    "GatherV2": Lifting._gather,
     "L2Loss": Lifting._half_square,
     "LogSoftmax": Lifting._softmax,
     "MatMul": Lifting._matmul,
@@ -362,14 +408,18 @@ CONVERTERS: Mapping[str, Callable[[Lifting, Any, list[Value]], Made]] = {
     "Pad": Lifting._pad,
     **dict.fromkeys(pools.KINDS, Lifting._pool),
     "Reshape": Lifting._reshape,
+    "ScatterNd": Lifting._scatter_nd,
+    "Select": Lifting._select,
     "Slice": Lifting._slice,
     "Softmax": Lifting._softmax,
+    "Split": Lifting._split,
     "Squeeze": Lifting._reshape,
     "StridedSlice": Lifting._strided_slice,
     "StridedSliceGrad": Lifting._strided_slice_grad,
     "Tile": Lifting._tile,
     "Transpose": Lifting._transpose,
     "Unpack": Lifting._unpack,
+    "UnsortedSegmentSum": Lifting._segment_sum,
 }
 
 

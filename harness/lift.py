@@ -8,7 +8,7 @@ matrices want. TensorFlow's vectorizer has lanes first whatever the layout; `har
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -16,6 +16,7 @@ from tensorflow.python.ops.parallel_for import pfor
 
 from harness import nodes
 from harness.convolutions import KINDS, teach_vectorizer
+from harness.static import FLOW
 
 Nest = Any
 
@@ -130,6 +131,8 @@ def map_lanes(fn: Callable[..., Nest], args: Sequence[Nest]) -> Nest:
         ValueError: an operation in `fn` cannot be vectorised (no sequential fallback here).
     """
     teach_vectorizer()
+    for kind, converter in UNKNOWN.items():
+        pfor._pfor_converter_registry.setdefault(kind, converter)
     leaves = tf.nest.flatten(tuple(args))
     if tf.executing_eagerly() or not leaves:
         return _map_lanes(fn, args)
@@ -147,6 +150,27 @@ def map_lanes(fn: Callable[..., Nest], args: Sequence[Nest]) -> Nest:
     return tf.nest.pack_sequence_as(like, [converter.convert(out) for out in graph.outputs])
 
 
+def _half_square(pfor_input: Any) -> list[Any]:
+    """A penalty on weights: half of each lane's sum of squares."""
+    value = pfor_input.stacked_input(0)
+    return [pfor.wrap(tf.reduce_sum(value * value, range(1, value.shape.rank)) / 2, True)]
+
+
+def _scatter(pfor_input: Any) -> list[Any]:
+    """The gradient of what was picked: places begin with a lane's number."""
+    pfor_input.stack_inputs()
+    places, rows, shape = (pfor_input.stacked_input(i) for i in range(3))
+    lanes = tf.range(tf.shape(places)[0], dtype=places.dtype)
+    lane = tf.reshape(lanes, [-1] + [1] * (places.shape.rank - 1))
+    at = tf.concat([tf.broadcast_to(lane, [*tf.unstack(tf.shape(places)[:-1]), 1]), places], -1)
+    whole = tf.concat([tf.shape(places, places.dtype)[:1], shape[0]], 0)
+    return [pfor.wrap(tf.scatter_nd(at, rows, whole), True)]
+
+
+# What TensorFlow's vectorizer does not know.
+UNKNOWN: Mapping[str, Callable[[Any], list[Any]]] = {"L2Loss": _half_square, "ScatterNd": _scatter}
+
+
 def map_one(fn: Callable[..., Nest], args: Sequence[Nest], *, xla: bool) -> Nest:
     """`map_lanes` of one lane: there is nothing to lift, and nothing has to have a vectorised form.
 
@@ -159,11 +183,12 @@ def map_one(fn: Callable[..., Nest], args: Sequence[Nest], *, xla: bool) -> Nest
     made = tf.nest.map_structure(lambda leaf: tf.convert_to_tensor(leaf)[None], fn(*one))
     if not (graph and xla) or tf.config.list_physical_devices("GPU"):
         return made
-    if not any(op.type in KINDS for op in graph.get_operations()[known:]):
+    kinds = {op.type for op in graph.get_operations()[known:]}
+    if not kinds & {*KINDS} or kinds & FLOW:  # what becomes of a loop, XLA may not compile
         return made
     try:
         return map_lanes(fn, args)
-    except ValueError:  # of something else, which has no vectorised form
+    except Exception:  # of TensorFlow's, for something else that has no vectorised form
         return made
 
 

@@ -13,6 +13,7 @@ from harness.types import Cell, Lanes, Program, Tile, digest
 
 # Cells of a tile: enough calls to make a commit cheap, few enough for progress and for spreading.
 TILE_ROUNDS = 16
+MANY_TILES = 8  # enough for some workers: more only where seeds would be cut apart
 TILE_LEAST = 16  # of networks too large for all rates of a seed to ride together
 TILE_CELLS = 1024  # of functions: fewer where a worker would have none
 
@@ -173,7 +174,7 @@ def plan(
         points: recorded points of a whole run.
         curves: whether they are kept.
         lanes: asked for by the user; None: chosen.
-        known: `programs` of the study's `study.json`, whose lanes are kept.
+        known: `programs` of the study's `study.json`, whose lanes are kept, and what else decides bits.
         memory_bytes: of the device.
         cores: that run tiles side by side; for the estimate of time only.
         done: ids of cells that have a row.
@@ -191,7 +192,9 @@ def plan(
             chosen = Lanes(kept["groups"], kept["width"])
         else:
             chosen = _lanes(group, shape, lanes, memory_bytes)
-        written_out = _writes_out(first, shape, chosen)
+        written_out, parts = _writes_out(first, shape, chosen), shape.parts
+        if kept is not None:
+            written_out, parts = kept.get("written_out", written_out), kept.get("parts", parts)
         program = Program(
             key=key,
             workload=first.workload,
@@ -209,7 +212,7 @@ def plan(
             replicas=first.replicas,
             drop_remainder=first.drop_remainder,
             written_out=written_out,
-            parts=shape.parts if written_out else 1,
+            parts=parts if written_out else 1,
         )
         programs[key] = program
         lane_bytes = shape.part_bytes if program.parts > 1 else shape.lane_bytes
@@ -270,7 +273,9 @@ def _tiles(program: Program, cells: Sequence[Cell], shared_batch: bool, *, one_r
         rounds = 1 if shared_batch or one_round else min(rounds, -(-TILE_CELLS // program.lanes.count))
     size = max(1, program.lanes.count * rounds)
     if shared_batch:
-        size = _whole_seeds(ordered, program.lanes, one_round=one_round) * rounds
+        whole = _whole_seeds(ordered, program.lanes, one_round=one_round) * rounds
+        most = size // whole if one_round else min(size, len(cells) // MANY_TILES) // whole
+        size = whole * max(1, most)
     return [Tile(program, tuple(ordered[i : i + size])) for i in range(0, len(ordered), size)]
 
 

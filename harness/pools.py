@@ -22,6 +22,9 @@ from harness.convolutions import same_pads
 MAX, MAX_GRAD, MEAN, MEAN_GRAD = KINDS = "MaxPool", "MaxPoolGrad", "AvgPool", "AvgPoolGrad"
 
 
+MOST = 64  # numbers of a window: each is an operation of its own
+
+
 @dataclass(frozen=True)
 class Windows:
     """Where the windows of an operation lie on its maps.
@@ -42,13 +45,13 @@ class Windows:
     @classmethod
     def of(cls, op: Any) -> Windows | None:
         """Of an operation of TensorFlow's, one of `KINDS`; None where it is not known here: channels first,
-        windows over channels or examples, sizes that are not known while tracing."""
+        windows over channels or examples, or of many numbers, sizes that are not known while tracing."""
         maps = op.outputs[0].shape if op.type == MEAN_GRAD else op.inputs[0].shape
         out = (op.inputs[1] if op.type in (MAX_GRAD, MEAN_GRAD) else op.outputs[0]).shape
         sizes = [op.get_attr(name) for name in ("ksize", "strides")]
         if op.get_attr("data_format") != b"NHWC" or any(size[0] != 1 or size[3] != 1 for size in sizes):
             return None
-        if not (maps.is_fully_defined() and out.is_fully_defined()):
+        if not (maps.is_fully_defined() and out.is_fully_defined()) or math.prod(sizes[0]) > MOST:
             return None
         (kernel, stride), places = (tuple(size[1:3]) for size in sizes), (int(out[1]), int(out[2]))
         pads: Any = ((0, 0), (0, 0))
@@ -160,11 +163,13 @@ def pool(op: Any, given: Sequence[tf.Tensor]) -> tf.Tensor | None:
         return products.total(windows.parts(given[0], 0.0)) / _counts(windows, given[0].dtype)
     if op.type == MEAN_GRAD:
         return windows.spread(given[0] / _counts(windows, given[0].dtype), None)
-    # The first number that is the maximum, as TensorFlow has it; none in a window whose maximum is NaN.
-    parts = windows.parts(given[0], -math.inf)
-    where = tf.fill(given[1].shape, -1)
-    for k, part in reversed(list(enumerate(parts))):
-        where = nodes.where(tf.equal(part, given[1]), nodes.constant(k), where)
+    # The first number that is the maximum, as TensorFlow has it. Found anew, not compared with the maximum
+    # that was made: XLA may make the maps twice, and not to the same bit.
+    highest, *others = windows.parts(given[0], -math.inf)
+    where = tf.zeros(highest.shape, tf.int32)
+    for k, part in enumerate(others, 1):
+        where = nodes.where(part > highest, nodes.constant(k), where)
+        highest = nodes.maximum(highest, part)
     return windows.spread(given[2], where)
 
 

@@ -18,11 +18,22 @@ def value(tensor: tf.Tensor) -> Any:
     As `tf.get_static_value`; and of whole numbers (over which axes a gradient is summed, an order of axes)
     also what TensorFlow does not look for: what they are made of is made again, outside of the graph.
     """
+    return _value(tensor, {})
+
+
+def _value(tensor: tf.Tensor, found: dict[Any, Any]) -> Any:
+    """`value`; takes what has been found from a dictionary, and puts it there."""
+    if tensor.ref() not in found:
+        known = tf.get_static_value(tensor)
+        found[tensor.ref()] = _made_again(tensor, found) if known is None else known
+    return found[tensor.ref()]
+
+
+def _made_again(tensor: tf.Tensor, found: dict[Any, Any]) -> Any:
     op: Any = tensor.op
-    found = tf.get_static_value(tensor)
-    if found is not None or not tensor.dtype.is_integer or op.type in UNKNOWN or op.op_def.is_stateful:
-        return found
-    given = [value(each) for each in op.inputs]
+    if not tensor.dtype.is_integer or op.type in UNKNOWN or op.op_def.is_stateful:
+        return None
+    given = [_value(each, found) for each in op.inputs]
     if not given or any(each is None for each in given):
         return None
     attributes: list[Any] = []

@@ -79,7 +79,7 @@ class Study:
         """Programs, lanes and tiles of what is not done. Imports TensorFlow for the parameters' shapes.
 
         Args:
-            known: `programs` of an earlier `study.json`; their lanes are kept.
+            known: `programs` of an earlier `study.json`; what decides their bits is kept.
             done: ids of cells that have rows.
         """
         from harness.feasibility import require_possible
@@ -246,6 +246,8 @@ class Study:
                     "groups": p.lanes.groups,
                     "width": p.lanes.width,
                     "lanes": p.lanes.count,
+                    "written_out": p.written_out,
+                    "parts": p.parts,
                     "stride": p.stride,
                     "budget": p.budget,
                 }

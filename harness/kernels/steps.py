@@ -86,7 +86,8 @@ def _parts(workload: Component, optimizer: Component, device: Device) -> dict[st
         with tf.GradientTape() as tape:
             tape.watch(params)
             loss = model.loss(params, batch)
-        return loss, tape.gradient(loss, params, unconnected_gradients="zero")
+        slopes = tape.gradient(loss, params, unconnected_gradients="zero")
+        return loss, tf.nest.map_structure(tf.convert_to_tensor, slopes)
 
     def whole(params: Any, state: Any, step: Any) -> Any:
         _, grads = gradients(params, model.batch(0, step) if first is not None else None)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from harness.lanes_last import Lifting
+from harness.lanes_last import Lifting, NotLifted
 
 LANES = 16
 STACKS = [
@@ -95,6 +95,54 @@ def test_sums_of_one_input(equation: str) -> None:
     expected = np.stack([np.einsum(equation, each) for each in x], -1)
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
     assert not lifting.foreign
+
+
+@pytest.mark.parametrize("equation", ["ii->i", "ii->", "iij,jk->ik"])
+def test_gradients_of_diagonals(equation: str) -> None:
+    """TensorFlow makes of them sums whose result has an index twice."""
+    shape = (3, 3, 4) if equation.startswith("iij") else (3, 3)
+    x, other = numbers(LANES, *shape, seed=1), tf.constant(numbers(4, 5, seed=2))
+
+    def one(x: Any) -> Any:
+        given = [x, other] if "," in equation else [x]
+        return and_gradients(lambda x: tf.einsum(equation, x, *given[1:]) ** 2, x)
+
+    def last(given: Any) -> Any:
+        return Lifting(LANES)(one, [given])
+
+    try:
+        found = tf.function(last, jit_compile=True, autograph=False)(np.moveaxis(x, 0, -1))
+    except NotLifted:
+        return
+    for lane in range(LANES):
+        for value, right in zip(found, one(tf.constant(x[lane])), strict=True):
+            np.testing.assert_allclose(value[..., lane], right, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", [tf.bfloat16, tf.complex64, tf.int32])
+def test_only_real_sums_in_their_own_precision_are_written_out(dtype: Any) -> None:
+    x, lifting = tf.cast(numbers(3, 40, 5, LANES, seed=1) * 9, dtype), Lifting(LANES)
+
+    def one(x: Any) -> Any:
+        return tf.matmul(x, x, transpose_a=True), tf.einsum("bij,bik->bjk", x, x)
+
+    found = tf.function(lambda x: lifting(one, [x]), jit_compile=True, autograph=False)(x)
+    assert lifting.foreign
+    within = 0.05 if dtype == tf.bfloat16 else 1e-5
+    for lane in range(LANES):
+        for value, right in zip(found, one(x[..., lane]), strict=True):
+            got, want = (np.asarray(tf.cast(v, tf.complex128)) for v in (value[..., lane], right))
+            np.testing.assert_allclose(got, want, rtol=within, atol=within * np.abs(want).max())
+
+
+def test_numbers_that_lanes_share() -> None:
+    x = numbers(LANES, 3, 4, seed=1)
+    last = tf.function(
+        lambda x: Lifting(LANES)(lambda x: tf.einsum(",ij->ji", tf.constant(2.0, x.dtype), x), [x]),
+        jit_compile=True,
+        autograph=False,
+    )
+    np.testing.assert_allclose(last(np.moveaxis(x, 0, -1)), 2 * np.transpose(x, [2, 1, 0]), rtol=1e-12)
 
 
 @pytest.mark.parametrize("equation", ["ii,ij->ij", "ij,kl->kl"])

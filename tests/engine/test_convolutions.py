@@ -98,6 +98,26 @@ def test_a_single_lane_needs_no_vectorised_form() -> None:
         np.testing.assert_allclose(value[0], right, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("flow", ["loop", "condition", "scan"])
+def test_a_single_lane_may_have_loops_and_conditions(flow: str) -> None:
+    def one(f: Any, x: Any) -> Any:
+        out, *slopes = convolved(f, x)
+        if flow == "loop":
+            out = tf.while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, y * out), (0, out))[1]
+        elif flow == "condition":
+            out = tf.cond(out[0, 0, 0, 0] > 0, lambda: out, lambda: -out)
+        else:
+            out = tf.scan(lambda a, b: a * b, out)
+        return out, *slopes
+
+    w, m = numbers(3, 3, 2, 4, seed=1), numbers(2, 6, 5, 2, seed=2)
+    single = tf.function(
+        lambda w, m: lift.map_one(one, [w[None], m[None]], xla=True), jit_compile=True, autograph=False
+    )
+    for value, right in zip(single(w, m), one(tf.constant(w), tf.constant(m)), strict=True):
+        np.testing.assert_allclose(value[0], right, rtol=1e-11, atol=1e-11)
+
+
 def made_by(graph: Any) -> set[str]:
     """Kinds of all operations that a graph's outputs are made by."""
     kinds, seen, waiting = set(), set(), [tensor.op for tensor in graph.outputs]

@@ -168,6 +168,23 @@ KNOWN = {
         tf.gradients(tf.nn.l2_loss(tf.nn.softmax(x * w)) + tf.nn.l2_loss(w), [w, x]),
         tf.gradients(tf.nn.log_softmax(x * w)[:, 1], [w, x]),
     ),
+    "what is picked, and put into place": lambda w, x: (
+        tf.gather(x, [[3, 0], [1, 3]], axis=0),
+        tf.gradients(tf.gather(x, [2, 0, 2], axis=1) ** 2, x),
+        tf.gradients(tf.gather_nd(x, [[1, 2], [3, 0], [1, 2]]) ** 2, x),
+        tf.gradients(tf.reduce_sum(tf.convert_to_tensor(tf.gather(x, [1, 1])) ** 2 * w), w),
+        tf.math.unsorted_segment_sum(x, [1, 0, 1, 1], 3),
+        tf.scatter_nd([[4], [0]], x[:2] * w, [5, 6]),
+        tf.split(x, 3, axis=-1),
+    ),
+    "one or the other": lambda w, x: (
+        tf.raw_ops.Select(condition=x > 0, x=x, y=-x),
+        tf.raw_ops.Select(condition=w[0] > 0, x=x, y=-x),
+        tf.raw_ops.Select(condition=x[:, 0] > 0, x=x, y=-x),
+        tf.gradients(tf.nn.sigmoid_cross_entropy_with_logits(tf.ones_like(x), x * w), [w, x]),
+        tf.gradients(tf.clip_by_norm(x * w, 1.0), [w, x]),
+    ),
+    "the largest, and their gradients": lambda w, x: tf.gradients(tf.math.top_k(x * w, 2)[0] ** 2, [w, x]),
     "an einstein sum": lambda w, x: tf.einsum("ij,j->i", x, w),
     "a product of three axes": lambda w, x: tf.matmul(tf.reshape(x, [2, 2, 6]), tf.reshape(x, [2, 6, 2])),
     "what is left to TensorFlow, without products": lambda w, x: (

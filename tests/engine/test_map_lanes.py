@@ -80,3 +80,21 @@ def test_what_has_no_vectorised_form() -> None:
     fn = tf.function(lambda x: lift.map_lanes(lambda v: tf.unique(v)[0][:1], [x]), autograph=False)
     with pytest.raises(ValueError, match="pfor"):
         fn(tf.ones([2, 3]))
+
+
+@pytest.mark.parametrize("places", ["each lane's", "all lanes'"])
+def test_what_tensorflow_does_not_vectorize(places: str) -> None:
+    """Penalties, and gradients of what is picked."""
+    x = tf.constant(RNG.normal(size=(LANES, 4, 6)))
+
+    def penalized(x: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            picked = tf.math.top_k(x, 2)[0] if places == "each lane's" else tf.gather_nd(x, [[1, 2], [1, 2]])
+            loss = tf.nn.l2_loss(x) + tf.reduce_sum(picked**3)
+        return loss, tape.gradient(loss, x)
+
+    found = tf.function(lambda x: lift.map_lanes(penalized, [x]), jit_compile=True, autograph=False)(x)
+    for lane in range(LANES):
+        for value, right in zip(found, penalized(x[lane]), strict=True):
+            np.testing.assert_allclose(value[lane], right, rtol=1e-12)

@@ -37,13 +37,18 @@ def test_tiles_partition_the_cells_that_are_not_done(asked: int | None) -> None:
     assert len(planned.programs) == 4  # the betas of adam are inputs of one program
 
 
-@pytest.mark.parametrize(("rates", "groups"), [(3, 16), (6, 1)], ids=["groups of lanes", "a vector of lanes"])
-def test_no_tile_cuts_the_rates_of_a_seed_apart(rates: int, groups: int) -> None:
+@pytest.mark.parametrize(
+    ("rates", "lanes", "groups"),
+    [(3, None, {16}), (6, None, {2}), (4, None, {2}), (3, 16, {5, 1}), (1, 8, {8})],
+)
+def test_no_tile_cuts_the_rates_of_a_seed_apart(rates: int, lanes: int | None, groups: set[int]) -> None:
     grid: dict[str, Any] = {"workloads": ["digits_mlp(hidden=[8], steps=9)"], "optimizers": ["adam"]}
-    planned = Study(name="seeds", learning_rates=[10.0**-k for k in range(rates)], seeds=16, **grid).plan()
+    planned = Study(
+        name="seeds", learning_rates=[10.0**-k for k in range(rates)], seeds=16, lanes=lanes, **grid
+    ).plan()
     tiles = [Counter(cell.seed for cell in tile.cells) for tile in planned.tiles]
     assert all(count == rates for seeds in tiles for count in seeds.values())
-    assert {len(seeds) for seeds in tiles} == {groups}
+    assert {len(seeds) for seeds in tiles} == groups
 
 
 def test_lanes_of_an_earlier_run_are_kept() -> None:
@@ -51,6 +56,17 @@ def test_lanes_of_an_earlier_run_are_kept() -> None:
     first = study.plan()
     known = {k: {"groups": 1, "width": 7} for k in first.programs}
     assert {p.lanes for p in study.plan(known=known).programs.values()} == {Lanes(1, 7)}
+
+
+def test_what_else_decides_the_bits_of_an_earlier_run_is_kept(tmp_path: Path) -> None:
+    grid: dict[str, Any] = {"workloads": ["digits_cnn(steps=9)"], "optimizers": ["adam"], "seeds": 2}
+    study = Study(name="plan", learning_rates=[10.0**-k for k in range(12)], **grid)
+    (key, program), *_ = study.plan().programs.items()
+    assert program.written_out and program.parts > 2
+    for written_out, parts in ((True, 2), (False, 1)):
+        known = {key: {"groups": 1, "width": 16, "written_out": written_out, "parts": parts}}
+        again = study.plan(known=known).programs[key]
+        assert (again.written_out, again.parts) == (written_out, parts)
 
 
 def test_a_study_whose_maths_cannot_be_looked_at_is_planned_with_a_note(tmp_path: Path) -> None:

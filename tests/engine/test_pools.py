@@ -89,3 +89,14 @@ def test_windows_over_channels_and_channels_first_are_not_known() -> None:
             ksize=[1, 2, 2, 1], strides=[1, 2, 2, 1], padding="VALID",
         )  # fmt: skip
         assert [pools.Windows.of(each.op) for each in (over, first, unknown)] == [None] * 3
+
+
+def test_windows_of_many_numbers_are_left_to_tensorflow() -> None:
+    maps, lifting = numbers((1, 20, 20, 1), tied=False), Lifting(LANES)
+    last = tf.function(
+        lambda m: lifting(lambda x: tf.nn.max_pool2d(x, 20, 1, "VALID"), [m]),
+        jit_compile=True,
+        autograph=False,
+    )
+    np.testing.assert_array_equal(np.ravel(last(np.moveaxis(maps, 0, -1))), maps.max((1, 2, 3, 4)))
+    assert lifting.foreign

@@ -84,6 +84,45 @@ class Looked(DigitsMlp):
 """
 
 
+MIXED = """
+from dataclasses import dataclass
+
+import tensorflow as tf
+from workloads import _streams
+from workloads.digits_mlp import DigitsMlp
+
+SHAPES = {
+    "filters": [3, 3, 1, 4], "embed": [4, 6], "places": [9, 6],
+    "query": [6, 6], "key": [6, 6], "last": [54, 10],
+}
+
+
+@dataclass(frozen=True)
+class Mixed(DigitsMlp):
+    '''What others' networks are made of: windows, rows of a table, Einstein sums, attention, a penalty.'''
+
+    def init(self, seed):
+        def draw(i, shape):
+            return tf.cast(_streams.uniform(_streams.INIT, seed, i, shape) - 0.5, self.dtype)
+
+        return {name: draw(i, shape) for i, (name, shape) in enumerate(SHAPES.items())}
+
+    def logits(self, params, images):
+        maps = tf.nn.conv2d(tf.reshape(images, [-1, 8, 8, 1]), params["filters"], 1, "SAME")
+        maps = tf.nn.avg_pool2d(tf.nn.max_pool2d(maps, 3, 2, "SAME"), 2, 1, "VALID")
+        tokens = tf.matmul(tf.reshape(maps, [-1, 9, 4]), params["embed"])
+        tokens += tf.nn.embedding_lookup(params["places"], tf.range(9))
+        queries = tf.einsum("bti,id->btd", tokens, params["query"])
+        keys = tf.einsum("...i,id->...d", tokens, params["key"])
+        tokens += tf.matmul(tf.nn.softmax(tf.matmul(queries, keys, transpose_b=True)), tokens)
+        return tf.reshape(tokens, [-1, 54]) @ params["last"]
+
+    def loss(self, params, batch):
+        penalty = sum(tf.nn.l2_loss(leaf) for leaf in params.values())
+        return super().loss(params, batch) + 1e-3 * penalty
+"""
+
+
 def rows(out: Path, **fields: Any) -> pd.DataFrame:
     frame = Study(name="written", **(GRID | fields)).run(out).cells().sort_values("cell_id")
     assert (frame["status"] != "failed").all() and not frame["detail"].fillna("").str.contains(
@@ -148,6 +187,14 @@ def test_rows_of_batches_that_are_looked_at_in_parts(tmp_path: Path, monkeypatch
         "workloads": ["digits_cnn(filters=[4, 6], steps=12)"], "optimizers": ["adam", "lookahead(momentum)"],
     }  # fmt: skip
     agree(*both(tmp_path, monkeypatch, **fields))
+
+
+def test_rows_of_a_network_of_somebody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text(MIXED)
+    workload = f"{tmp_path / 'mine.py'}:Mixed(steps=12, batch_size=8)"
+    ours, theirs = both(tmp_path, monkeypatch, optimizers=["momentum"], workloads=[workload], dtype="float64")
+    agree(ours, theirs)
+    np.testing.assert_allclose(ours["final_loss"], theirs["final_loss"], rtol=1e-9)
 
 
 def test_rows_in_double_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
