@@ -134,7 +134,7 @@ def _parts(workload: Any, params: Any, batch: Any, fixed: int, made: int, *, con
         convolves: a single example need not stay there: patches of it would be larger still.
     """
     examples = batch_size(workload) or 1
-    whole = (fixed + made) * ladder.VECTOR <= ladder.WRITTEN_OUT_BYTES
+    whole = (fixed + made) * ladder.VECTOR <= ladder.VECTORS_BYTES
     if whole or fixed * ladder.VECTOR > ladder.WRITTEN_OUT_BYTES or made < ladder.MADE_MORE * fixed:
         return 1
     for parts in range(2, examples + 1):
