@@ -15,14 +15,6 @@ from harness import nodes, products
 BATCHED = ("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")
 
 
-def exact(op: Any) -> bool:
-    """Whether an operation's sums may be written out: its numbers are real, of single or double precision, in
-    which they would be summed, and there are any."""
-    numbers = [*op.outputs, *(x for x in op.inputs if x.dtype.is_floating or x.dtype.is_complex)]
-    precise = all(x.dtype in (tf.float32, tf.float64) for x in numbers)
-    return precise and all(x.shape.num_elements() for x in numbers)
-
-
 def batch_matmul(op: Any, a: tf.Tensor, b: tf.Tensor) -> tf.Tensor | None:
     """What one of `BATCHED` computes for all lanes.
 
@@ -31,19 +23,19 @@ def batch_matmul(op: Any, a: tf.Tensor, b: tf.Tensor) -> tf.Tensor | None:
 
     Returns:
         None where one of the two is broadcast along some of the axes of the stack, and not along all; and
-        where `exact` says no.
+        where `products.exact` says no.
     """
-    if not exact(op):
+    if not products.exact(op):
         return None
     turned = op.get_attr("adj_x"), op.get_attr("adj_y")
     (*of_a, _, _), (*of_b, _, _) = (x.shape.as_list() for x in op.inputs)
     shape = op.outputs[0].shape.as_list()
     sizes = [math.prod(of_a), math.prod(of_b)]
-    if shape is None or any(s not in (1, math.prod(shape[:-2])) for s in sizes):
+    if any(s not in (1, math.prod(shape[:-2])) for s in sizes):
         return None
-    a, b = (nodes.reshape(x, [s, *_sizes(x)[-3:]]) for x, s in zip((a, b), sizes, strict=True))
+    a, b = (nodes.reshape(x, [s, *nodes.sizes(x)[-3:]]) for x, s in zip((a, b), sizes, strict=True))
     out = _stacked(a, b, (1 if turned[0] else 2, 2 if turned[1] else 1))
-    return nodes.reshape(out, [*shape, _sizes(out)[-1]])
+    return nodes.reshape(out, [*shape, nodes.sizes(out)[-1]])
 
 
 def einsum(op: Any, given: Sequence[tf.Tensor]) -> tf.Tensor | None:
@@ -54,15 +46,13 @@ def einsum(op: Any, given: Sequence[tf.Tensor]) -> tf.Tensor | None:
 
     Returns:
         None where an index is twice in one input or in the result, where axes of one number are broadcast,
-        where an index is of one of two inputs only, and not of the result; and where `exact` says no.
+        where an index is of one of two inputs only and not of the result; where `products.exact` says no.
     """
-    if not exact(op):
+    if not products.exact(op):
         return None
     shapes = [x.shape.as_list() for x in op.inputs]
     *names, out = _named(op.get_attr("equation").decode(), [len(shape) for shape in shapes])
-    ends = list(
-        itertools.chain(*(zip(each, shape, strict=True) for each, shape in zip(names, shapes, strict=True)))
-    )
+    ends = [end for pair in zip(names, shapes, strict=True) for end in zip(*pair, strict=True)]
     size = dict(ends)
     if any(len({*each}) < len(each) for each in [*names, out]) or any(size[k] != s for k, s in ends):
         return None
@@ -101,12 +91,12 @@ def _brought(x: tf.Tensor, have: str, want: Sequence[Sequence[str]], size: Mappi
     """[..., lanes] with the axes of each of `want` as one axis."""
     order = [have.index(k) for k in itertools.chain(*want)]
     turned = tf.transpose(x, [*order, len(order)]) if order != sorted(order) else x
-    return nodes.reshape(turned, [*(math.prod(size[k] for k in each) for each in want), _sizes(x)[-1]])
+    return nodes.reshape(turned, [*(math.prod(size[k] for k in each) for each in want), nodes.sizes(x)[-1]])
 
 
 def _ordered(x: tf.Tensor, have: Sequence[str], want: str, size: Mapping[str, int]) -> tf.Tensor:
     """The axes of a result, apart and in order."""
-    apart = nodes.reshape(x, [*(size[k] for k in have), _sizes(x)[-1]])
+    apart = nodes.reshape(x, [*(size[k] for k in have), nodes.sizes(x)[-1]])
     order = [have.index(k) for k in want]
     return tf.transpose(apart, [*order, len(order)]) if order != sorted(order) else apart
 
@@ -117,15 +107,10 @@ def _stacked(a: tf.Tensor, b: tf.Tensor, inner: tuple[int, int]) -> tf.Tensor:
     Args:
         inner: the axis of the terms in each, 1 or 2.
     """
-    (of_a, *_, lanes_a), (of_b, *_, lanes_b) = _sizes(a), _sizes(b)
-    rows, columns, lanes = _sizes(a)[3 - inner[0]], _sizes(b)[3 - inner[1]], max(lanes_a, lanes_b)
+    (of_a, *_, lanes_a), (of_b, *_, lanes_b) = nodes.sizes(a), nodes.sizes(b)
+    rows, columns, lanes = nodes.sizes(a)[3 - inner[0]], nodes.sizes(b)[3 - inner[1]], max(lanes_a, lanes_b)
     if of_b == 1 and (of_a == 1 or inner[0] == 2):  # one product, of all rows
-        flat = nodes.reshape(a, [of_a * _sizes(a)[1], *_sizes(a)[2:]])
-        out = products.product(flat, nodes.reshape(b, _sizes(b)[1:]), (inner[0] - 1, inner[1] - 1))
+        flat = nodes.reshape(a, [of_a * nodes.sizes(a)[1], *nodes.sizes(a)[2:]])
+        out = products.product(flat, nodes.reshape(b, nodes.sizes(b)[1:]), (inner[0] - 1, inner[1] - 1))
         return nodes.reshape(out, [of_a, rows, columns, lanes])
-    return products.products(a, b, inner)
-
-
-def _sizes(tensor: tf.Tensor) -> list[Any]:
-    """Its shape, all of which is known while tracing."""
-    return tensor.shape.as_list()
+    return products.stack_of_products(a, b, inner)

@@ -46,15 +46,7 @@ class Geometry:
             return None
         stride, dilation = (tuple(op.get_attr(name)[1:3]) for name in ("strides", "dilations"))
         kernel, places = (filters[0], filters[1]), (out[1], out[2])
-        padding, explicit = op.get_attr("padding"), op.get_attr("explicit_paddings")
-        pads: Any = ((0, 0), (0, 0))
-        if padding == b"EXPLICIT":
-            pads = (tuple(explicit[2:4]), tuple(explicit[4:6]))
-        elif padding == b"SAME":
-            pads = tuple(
-                same_pads(size, n, k, s, d)
-                for size, n, k, s, d in zip(maps[1:3], places, kernel, stride, dilation, strict=True)
-            )
+        pads = pads_of(op, maps, places, kernel, stride, dilation)
         return cls(kernel, stride, dilation, pads, places)
 
     @property
@@ -79,7 +71,28 @@ def _shapes(op: Any) -> list[list[Any]]:
     return [[None] * 4 if x.shape.rank is None else x.shape.as_list() for x in (maps, filters, out)]
 
 
-def same_pads(size: int, places: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+Pair = tuple[int, int]
+
+
+def pads_of(
+    op: Any, maps: Sequence[Any], places: Pair, kernel: Pair, stride: Pair, dilation: Pair = (1, 1)
+) -> tuple[Pair, Pair]:
+    """What an operation puts around its maps, ((above, below), (left, right)).
+
+    Args:
+        maps: their shape, [examples, h, w, channels].
+    """
+    padding = op.get_attr("padding")
+    if padding == b"EXPLICIT":
+        explicit = op.get_attr("explicit_paddings")
+        return tuple(explicit[2:4]), tuple(explicit[4:6])
+    if padding != b"SAME":
+        return (0, 0), (0, 0)
+    down, across = zip(maps[1:3], places, kernel, stride, dilation, strict=True)
+    return _same(*down), _same(*across)
+
+
+def _same(size: int, places: int, kernel: int, stride: int, dilation: int) -> Pair:
     """How many numbers before and behind TensorFlow's `SAME` puts around `size` of them."""
     need = max(0, (places - 1) * stride + (kernel - 1) * dilation + 1 - size)
     return need // 2, need - need // 2

@@ -37,7 +37,7 @@ def convolution(op: Any, given: Sequence[tf.Tensor], geometry: Geometry) -> tf.T
     if not geometry.plain:
         return None
     if op.type == OF_MAPS:
-        return _of_maps(given[2], given[1], geometry, _sizes(op.outputs[0]))
+        return _of_maps(given[2], given[1], geometry, nodes.sizes(op.outputs[0]))
     maps = given[0]
     if op.type == OF_FILTERS:
         return _of_filters(_padded(maps, geometry), given[2], geometry)
@@ -62,9 +62,9 @@ def of_shared_maps(
     key = maps.ref(), geometry
     if key not in made:
         made[key] = _patches(maps, geometry)
-    shape = [*op.outputs[0].shape, _sizes(other)[-1]]
+    shape = [*op.outputs[0].shape, nodes.sizes(other)[-1]]
     patches, terms = made[key], 1 if op.type == OF_FILTERS else 0
-    factor = nodes.reshape(other, [_sizes(patches)[terms], *shape[-2:]])
+    factor = nodes.reshape(other, [nodes.sizes(patches)[terms], *shape[-2:]])
     out = products.product(patches, factor, (terms, 0))
     return nodes.reshape(out, shape)
 
@@ -73,7 +73,7 @@ def _patches(maps: tf.Tensor, geometry: Geometry) -> tf.Tensor:
     """[kernel h × kernel w × channels, places, 1]: an offset after another, its rows as they lie in maps."""
     if any(itertools.chain(*geometry.pads)):
         maps = tf.pad(maps, [[0, 0], *geometry.pads, [0, 0]])
-    examples, *_, channels = _sizes(maps)
+    examples, *_, channels = nodes.sizes(maps)
     size = [examples, *geometry.places]
 
     def body(v: Any, out: tf.Tensor) -> tf.Tensor:
@@ -94,7 +94,7 @@ def _padded(maps: tf.Tensor, geometry: Geometry) -> tf.Tensor:
     (above, below), (left, right) = geometry.pads
     if not any((above, below, left, right)):
         return maps
-    examples, height, width, channels, lanes = _sizes(maps)
+    examples, height, width, channels, lanes = nodes.sizes(maps)
     shape = [examples, height + above + below, width + left + right, channels, lanes]
 
     def row(y: Any, out: tf.Tensor) -> tf.Tensor:
@@ -124,8 +124,8 @@ def _forward(maps: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tens
     take each other's places in the first-level cache.
     """
     rows, columns = geometry.places
-    examples, *_, channels, of_maps = _sizes(maps)
-    high, wide, _, count, of_filters = _sizes(filters)
+    examples, *_, channels, of_maps = nodes.sizes(maps)
+    high, wide, _, count, of_filters = nodes.sizes(filters)
     each = _divisor(channels, max(1, products.TERMS // wide))
     tall = high if each * wide * high <= products.TERMS else 1
     groups = channels // each
@@ -153,8 +153,8 @@ def _forward(maps: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tens
 
 def _of_filters(maps: tf.Tensor, slopes: tf.Tensor, geometry: Geometry) -> tf.Tensor:
     """An offset after another, each a sum over all places: a round takes some rows of some examples."""
-    channels, of_maps = _sizes(maps)[3:]
-    examples, rows, columns, count, lanes = _sizes(slopes)
+    channels, of_maps = nodes.sizes(maps)[3:]
+    examples, rows, columns, count, lanes = nodes.sizes(slopes)
     across = _divisor(columns, PLACES)
     down = _divisor(rows, PLACES // across) if across == columns else 1
     deep = _divisor(examples, PLACES // (across * down)) if down == rows else 1
@@ -192,8 +192,8 @@ def _of_maps(slopes: tf.Tensor, filters: tf.Tensor, geometry: Geometry, shape: S
     """An offset after another, and some filters of each, added where they lie on the maps."""
     (above, below), (left, right) = geometry.pads
     height, width, channels = shape[1] + above + below, shape[2] + left + right, shape[3]
-    examples, rows, columns, count, of_slopes = _sizes(slopes)
-    of_filters = _sizes(filters)[4]
+    examples, rows, columns, count, of_slopes = nodes.sizes(slopes)
+    of_filters = nodes.sizes(filters)[4]
     lanes = max(of_slopes, of_filters)
     each = _divisor(count, FILTERS)
     groups, across = count // each, geometry.kernel[1]
@@ -212,11 +212,6 @@ def _of_maps(slopes: tf.Tensor, filters: tf.Tensor, geometry: Geometry, shape: S
     zeros = tf.zeros([examples, height, width, channels, lanes], slopes.dtype)
     (out,) = nodes.repeat(body, [zeros], groups * len(geometry.offsets))
     return out[:, above : height - below, left : width - right]
-
-
-def _sizes(tensor: tf.Tensor) -> list[Any]:
-    """Its shape, all of which is known while tracing."""
-    return tensor.shape.as_list()
 
 
 def _divisor(size: int, most: int) -> int:

@@ -46,7 +46,6 @@ WRITTEN_OUT_BYTES = 10 * 2**20
 # (64-64-64-10 of a batch of 256: 1,000 and 690; convolutions do): so much of a part for 16 lanes, of which a
 # step that XLA has fused holds about a third at once.
 PART_BYTES = 2_400_000
-MADE_MORE = 1
 SHARE_ABOVE = 2048
 
 
@@ -91,7 +90,9 @@ def choose(
     """
     if part_bytes and per_seed >= LEAST_RATES:
         one = VECTOR * part_bytes
-        near = 1 if parts > 1 else max(VECTORS_BYTES // one, one <= WRITTEN_OUT_BYTES)  # vectors of lanes
+        near = (
+            1 if parts > 1 else max(VECTORS_BYTES // one, int(one <= WRITTEN_OUT_BYTES))
+        )  # vectors of lanes
         fit = min(near, memory_bytes // 4 // one)
     else:
         fit = 0

@@ -247,14 +247,14 @@ class Lifting:
         return contractions.einsum(op, given)
 
     def _half_square(self, op: Any, values: list[Value]) -> Made:
-        if not contractions.exact(op):
+        if not products.exact(op):
             return None
         flat = nodes.reshape(values[0].tensor, [-1, self.lanes])
         return products.folded(flat * flat, [0], products.total) / 2
 
     def _softmax(self, op: Any, values: list[Value]) -> Made:
         logits, axis = values[0].tensor, op.inputs[0].shape.rank - 1
-        if axis < 0 or not contractions.exact(op):
+        if axis < 0 or not products.exact(op):
             return None
         shape = [*op.inputs[0].shape[:-1], 1, self.lanes]
         highest = nodes.reshape(products.fold(logits, axis, FOLDS["Max"]), shape)
@@ -287,7 +287,7 @@ class Lifting:
 
     def _pool(self, op: Any, values: list[Value]) -> Made:
         given = [*zip(values, op.inputs, strict=True)][op.type == pools.MEAN_GRAD :]  # less a shape
-        if not contractions.exact(op):
+        if not products.exact(op):
             return None
         return pools.pool(op, [self._spread(value, tensor.shape) for value, tensor in given])
 

@@ -110,6 +110,11 @@ def where(mask: tf.Tensor, yes: tf.Tensor, no: tf.Tensor) -> tf.Tensor:
     return make("SelectV2", [mask, yes, no], T=yes.dtype)[0]
 
 
+def sizes(x: tf.Tensor) -> list[Any]:
+    """Its shape, all of which is known while tracing."""
+    return x.shape.as_list()
+
+
 def reshape(x: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
     if tf.executing_eagerly():
         return tf.reshape(x, shape)

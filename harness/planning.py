@@ -135,7 +135,7 @@ def _parts(workload: Any, params: Any, batch: Any, fixed: int, made: int, *, con
     """
     examples = batch_size(workload) or 1
     whole = (fixed + made) * ladder.VECTOR <= ladder.VECTORS_BYTES
-    if whole or fixed * ladder.VECTOR > ladder.WRITTEN_OUT_BYTES or made < ladder.MADE_MORE * fixed:
+    if whole or fixed * ladder.VECTOR > ladder.WRITTEN_OUT_BYTES or made < fixed:
         return 1
     for parts in range(2, examples + 1):
         small = made // parts * ladder.VECTOR <= ladder.PART_BYTES or (convolves and parts == examples)

@@ -17,11 +17,9 @@ import numpy as np
 import tensorflow as tf
 
 from harness import nodes, products
-from harness.convolutions import same_pads
+from harness.convolutions import pads_of
 
 MAX, MAX_GRAD, MEAN, MEAN_GRAD = KINDS = "MaxPool", "MaxPoolGrad", "AvgPool", "AvgPoolGrad"
-
-
 MOST = 64  # numbers of a window: each is an operation of its own
 
 
@@ -54,15 +52,8 @@ class Windows:
         if not (maps.is_fully_defined() and out.is_fully_defined()) or math.prod(sizes[0]) > MOST:
             return None
         (kernel, stride), places = (tuple(size[1:3]) for size in sizes), (int(out[1]), int(out[2]))
-        pads: Any = ((0, 0), (0, 0))
-        padding = op.get_attr("padding")
-        if padding == b"EXPLICIT":
-            explicit = op.get_attr("explicit_paddings")
-            pads = (tuple(explicit[2:4]), tuple(explicit[4:6]))
-        elif padding == b"SAME":
-            ends = zip(maps[1:3], places, kernel, stride, strict=True)
-            pads = tuple(same_pads(int(size), n, k, s, 1) for size, n, k, s in ends)
-        return cls(tuple(maps.as_list()), kernel, stride, pads, places)
+        shape = maps.as_list()
+        return cls(tuple(shape), kernel, stride, pads_of(op, shape, places, kernel, stride), places)
 
     @property
     def offsets(self) -> list[tuple[int, int]]:
@@ -92,7 +83,7 @@ class Windows:
             maps: [examples, h, w, channels, lanes].
             outside: what lies around them.
         """
-        examples, _, _, channels, lanes = _sizes(maps)
+        examples, _, _, channels, lanes = nodes.sizes(maps)
         (rows, columns), (high, wide), (down, across) = self.places, self.kernel, self.stride
         if self.tiled:
             blocks = nodes.reshape(
@@ -119,7 +110,7 @@ class Windows:
             where: in one shape with them, int32; None: everywhere.
         """
         examples, height, width, channels = self.shape
-        lanes, (rows, columns), (high, wide) = _sizes(slopes)[4], self.places, self.kernel
+        lanes, (rows, columns), (high, wide) = nodes.sizes(slopes)[4], self.places, self.kernel
         if self.tiled:
             # By broadcasting, and the offset by counting: XLA makes copies of what is put side by side.
             apart = [examples, rows, 1, columns, 1, channels, lanes]
@@ -176,8 +167,3 @@ def pool(op: Any, given: Sequence[tf.Tensor]) -> tf.Tensor | None:
 def _counts(windows: Windows, dtype: tf.DType) -> tf.Tensor:
     counts = windows.counts
     return tf.constant(counts if np.ptp(counts) else counts.flat[0], dtype)
-
-
-def _sizes(tensor: tf.Tensor) -> list[Any]:
-    """Its shape, all of which is known while tracing."""
-    return tensor.shape.as_list()

@@ -26,6 +26,14 @@ LONG = 32  # a row of a product that is made by itself
 CHAINS = 4  # sums of a round that do not wait for each other
 
 
+def exact(op: Any) -> bool:
+    """Whether an operation's sums may be written out: its numbers are real, of single or double precision, in
+    which they would be summed, and there are any."""
+    numbers = [*op.outputs, *(x for x in op.inputs if x.dtype.is_floating or x.dtype.is_complex)]
+    precise = all(x.dtype in (tf.float32, tf.float64) for x in numbers)
+    return precise and all(x.shape.num_elements() for x in numbers)
+
+
 def product(a: tf.Tensor, b: tf.Tensor, inner: tuple[int, int] = (1, 0)) -> tf.Tensor:
     """a @ b of every lane: [m, k, lanes or 1] and [k, n, lanes or 1] → [m, n, lanes].
 
@@ -51,7 +59,6 @@ def _in_rounds(stay: tf.Tensor, passing: tf.Tensor, axes: tuple[int, int]) -> tf
     Args:
         axes: of the terms, in each.
     """
-    first, each, rounds = rounds_of(_size(stay, axes[0]))
 
     def some(begin: Any, count: int, *before: tf.Tensor) -> tf.Tensor:
         # Brought into shape one by one: all at once takes less tracing, and 1.1 times as long to run.
@@ -59,6 +66,15 @@ def _in_rounds(stay: tf.Tensor, passing: tf.Tensor, axes: tuple[int, int]) -> tf
         y = _factors(passing, axes[1], 0, begin, count)
         return total([*before, *multiplied(x, y)])
 
+    return _summed(some, *rounds_of(_size(stay, axes[0])))
+
+
+def _summed(some: Callable[..., tf.Tensor], first: int, each: int, rounds: int) -> tf.Tensor:
+    """A sum in rounds; see `rounds_of`.
+
+    Args:
+        some: the first term, how many, and what comes before them, if anything does → their sum.
+    """
     out = some(0, first)
     if rounds:
         last = first + rounds * each
@@ -90,7 +106,7 @@ def _row_by_row(stay: tf.Tensor, passing: tf.Tensor, axes: tuple[int, int], *, t
     return nodes.written(body, shape, stay.dtype, rows)
 
 
-def products(a: tf.Tensor, b: tf.Tensor, inner: tuple[int, int] = (2, 1)) -> tf.Tensor:
+def stack_of_products(a: tf.Tensor, b: tf.Tensor, inner: tuple[int, int] = (2, 1)) -> tf.Tensor:
     """a[i] @ b[i] of every lane: [stack, m, k, lanes or 1], [stack, k, n, lanes or 1] → [stack, m, n, lanes].
 
     Args:
@@ -100,24 +116,19 @@ def products(a: tf.Tensor, b: tf.Tensor, inner: tuple[int, int] = (2, 1)) -> tf.
     terms, stack = _size(a, inner[0]), max(_size(a, 0), _size(b, 0))
     rows, columns = _size(a, 3 - inner[0]), _size(b, 3 - inner[1])
 
-    def some(x: tf.Tensor, y: tf.Tensor, begin: Any, count: int) -> list[tf.Tensor]:
+    def some(x: tf.Tensor, y: tf.Tensor, begin: Any, count: int, *before: tf.Tensor) -> tf.Tensor:
         own, others = _factors(x, inner[0], 2, begin, count), _factors(y, inner[1], 1, begin, count)
-        return multiplied(own, others)
+        return total([*before, *multiplied(own, others)])
 
-    if terms > TERMS or stack == 1 or rows * columns < LONG:
-        first, each, rounds = rounds_of(terms) if terms > TERMS else (terms, 0, 0)
-        out = total(some(a, b, 0, first))
-        if rounds:
-            last = first + rounds * each
-            (out,) = nodes.repeat(
-                lambda k, out: [total([out, *some(a, b, k, each)])], [out], last, first, each
-            )
-        return out
+    if terms > TERMS:
+        return _summed(functools.partial(some, a, b), *rounds_of(terms))
+    if stack == 1 or rows * columns < LONG:
+        return some(a, b, 0, terms)
     shape = [stack, rows, columns, max(_size(a, 3), _size(b, 3))]
 
     def one(k: tf.Tensor, out: tf.Tensor) -> tf.Tensor:  # in a loop, as in `_row_by_row`
         x, y = (_cut(each, 0, k, 1) if _size(each, 0) > 1 else each for each in (a, b))
-        return dynamic_update_slice(out, total(some(x, y, 0, terms)), nodes.stack_of([k, 0, 0, 0]))
+        return dynamic_update_slice(out, some(x, y, 0, terms), nodes.stack_of([k, 0, 0, 0]))
 
     return nodes.written(one, shape, a.dtype, stack)
 
