@@ -69,17 +69,44 @@ def xla_flags(given: str) -> str:
     return given if given.startswith(ours) else f"{ours} {given}".strip()
 
 
-_BEFORE: list[str | None] = []  # what XLA_FLAGS was, until it is put back
+def tf_xla_flags(given: str, folder: Path, xla: str) -> str:
+    """TensorFlow's flags for XLA: what the user has set, and XLA's cache unless they have set that.
+
+    Those of a process that this one was started by are made anew: its cache need not be in the same folder,
+    nor its flags of XLA the same: what is cached depends on them, and TensorFlow does not look at them.
+
+    Args:
+        given: flags.
+        folder: of XLA's cache.
+        xla: XLA's own flags.
+    """
+    if f"{CACHE_PREFIX}=optgrid-" in given:
+        given = " ".join(flag for flag in given.split() if "persistent_cache" not in flag)
+    if "persistent_cache_directory" in given:
+        return given
+    made = hashlib.blake2b(xla.encode(), digest_size=4).hexdigest()
+    cached = f"--tf_xla_persistent_cache_directory={folder} {CACHE_PREFIX}=optgrid-{made}"
+    return f"{given} {cached}".strip()
+
+
+CACHE_PREFIX = "--tf_xla_persistent_cache_prefix"
+
+_BEFORE: dict[str, str | None] = {}  # what the environment said of XLA, until it is put back
+
+
+def _set(name: str, value: str) -> None:
+    _BEFORE[name] = os.environ.get(name)
+    os.environ[name] = value
 
 
 def xla_has_started() -> None:
-    """Puts XLA_FLAGS back once XLA has read it: JAX in the same process, or a child, reads it too."""
-    if _BEFORE:
-        before = _BEFORE.pop()
+    """Puts the environment back once XLA has read it: JAX in the same process, or a child, reads it too."""
+    for name, before in list(_BEFORE.items()):
         if before is None:
-            os.environ.pop("XLA_FLAGS", None)
+            os.environ.pop(name, None)
         else:
-            os.environ["XLA_FLAGS"] = before
+            os.environ[name] = before
+    _BEFORE.clear()
 
 
 def keep_imports() -> None:
@@ -101,21 +128,13 @@ def tensorflow() -> Any:
     with two tiles on two cores: 1.0 times the speed of one with one thread, 1.9 to 2.0 with two).
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    _BEFORE.append(os.environ.get("XLA_FLAGS"))
-    os.environ["XLA_FLAGS"] = xla_flags(_BEFORE[0] or "")
-    flags = os.environ.get("TF_XLA_FLAGS", "")
-    if "persistent_cache_directory" not in flags:
-        folder = cache_folder()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            folder = None  # a read-only home costs compile time, nothing else
-        if folder is not None:
-            # What is cached depends on XLA's flags, and TensorFlow does not look at them.
-            made = hashlib.blake2b(os.environ["XLA_FLAGS"].encode(), digest_size=4).hexdigest()
-            cached = f"--tf_xla_persistent_cache_directory={folder}"
-            cached += f" --tf_xla_persistent_cache_prefix=optgrid-{made}"
-            os.environ["TF_XLA_FLAGS"] = f"{flags} {cached}".strip()
+    _set("XLA_FLAGS", xla_flags(os.environ.get("XLA_FLAGS", "")))
+    folder = cache_folder()
+    with contextlib.suppress(OSError):  # a read-only home costs compile time, nothing else
+        folder.mkdir(parents=True, exist_ok=True)
+        _set(
+            "TF_XLA_FLAGS", tf_xla_flags(os.environ.get("TF_XLA_FLAGS", ""), folder, os.environ["XLA_FLAGS"])
+        )
     import tensorflow as tf
     from tensorflow.python.framework import ops
 

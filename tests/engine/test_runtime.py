@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from harness.runtime import XLA_FLAGS, xla_flags
+from harness.runtime import XLA_FLAGS, tf_xla_flags, xla_flags
 
 OURS = " ".join(f"--{name}={value}" for name, value in XLA_FLAGS.items())
 OPTIONS = dict(option.split("=") for option in XLA_FLAGS["xla_backend_extra_options"].split(","))
@@ -38,6 +39,21 @@ def test_a_file_that_is_not_there_is_left_to_xla(tmp_path):
     assert xla_flags(str(tmp_path / "none")) == str(tmp_path / "none")
 
 
+def test_the_cache_is_where_this_process_has_it_and_apart_by_xlas_flags():
+    folders = [Path("here"), Path("there")]
+    first, moved, changed = (
+        tf_xla_flags("--tf_xla_clustering_debug", folders[i], x) for i, x in [(0, ""), (1, ""), (0, "x")]
+    )
+    assert len({first, moved, changed}) == 3
+    for parents in (first, moved, changed):
+        assert tf_xla_flags(parents, folders[0], "") == first
+
+
+def test_a_cache_that_the_user_has_set_stays():
+    given = "--tf_xla_persistent_cache_directory=mine --tf_xla_persistent_cache_prefix=my"
+    assert tf_xla_flags(given, Path("here"), "") == given
+
+
 COMPILE = """
 from harness.runtime import tensorflow
 
@@ -50,8 +66,12 @@ tf.function(tf.sin, jit_compile=True)(tf.ones([3]))
 def test_xla_takes_the_options_of_both_and_where_they_differ_the_users(tmp_path):
     changed, *_ = OPTIONS
     given = f"--xla_backend_extra_options={changed}=7,xla_mine=8 --xla_dump_to={tmp_path}"
-    env = os.environ | {"XLA_FLAGS": given, "OPTGRID_CACHE": str(tmp_path / "cache")}
-    subprocess.run([sys.executable, "-c", COMPILE], env=env, check=True, capture_output=True)
+    # as in two children of one process, whose cache is not to mix up what was compiled with which flags
+    cache = tmp_path / "cache"
+    env = {"OPTGRID_CACHE": str(cache), "TF_XLA_FLAGS": tf_xla_flags("", cache, xla_flags(""))}
+    for flags in ("", given):
+        child = os.environ | env | {"XLA_FLAGS": flags}
+        subprocess.run([sys.executable, "-c", COMPILE], env=child, check=True, capture_output=True)
     (told, *_) = [path.read_text() for path in tmp_path.glob("*debug_options*")]
     expected = OPTIONS | {changed: "7", "xla_mine": "8"}
     assert {name: _after(told, f'key: "{name}"') for name in expected} == expected
