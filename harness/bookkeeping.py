@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ Nest = Any
 
 # Rows that are looked at together: few enough to stay near the core while lanes look for their next targets.
 BLOCK = 50
+TOGETHER = 5  # that are looked at between two writes of what was found
 
 
 @dataclass(frozen=True)
@@ -187,21 +189,22 @@ def _look_down(
     Row by row, so that it is whole vectors of lanes: XLA makes a reduction by column.
     """
 
-    def look(
-        j: tf.Tensor, low: tf.Tensor, at: tf.Tensor, missed: tf.Tensor, final: tf.Tensor, seen: tf.Tensor
-    ) -> Nest:
-        row = nodes.row(trace, begin + j)
-        fine = row < np.inf
-        lower = row < low  # not a minimum of the two: of zeros it may be either
-        at, low = nodes.where(lower, j, at), nodes.where(lower, row, low)
-        missed = nodes.where(fine & (row > target), j, missed)
-        final, seen = nodes.where(fine, row, final), seen + tf.cast(fine, tf.int32)
-        return j + 1, low, at, missed, final, seen
+    def look(rows: int, k: tf.Tensor, found: Nest) -> Nest:
+        low, at, missed, final, seen = found
+        for j in (k + i for i in range(rows)):
+            row = nodes.row(trace, begin + j)
+            fine = row < np.inf
+            lower = row < low  # not a minimum of the two: of zeros it may be either
+            at, low = nodes.where(lower, j, at), nodes.where(lower, row, low)
+            missed = nodes.where(fine & (row > target), j, missed)
+            final, seen = nodes.where(fine, row, final), seen + tf.cast(fine, tf.int32)
+        return k + rows, (low, at, missed, final, seen)
 
     infinity = tf.fill([trace.shape[1]], tf.constant(np.inf, trace.dtype))
     none = tf.zeros_like(old.seen)
-    start = (nodes.constant(0), infinity, none, none - 1, old.final, old.seen)
-    return nodes.loop(lambda j, *_: j < size, look, start)[1:]
+    start = nodes.constant(0), (infinity, none, none - 1, old.final, old.seen)
+    some = nodes.loop(lambda k, _: k <= size - TOGETHER, partial(look, TOGETHER), start)
+    return nodes.loop(lambda k, _: k < size, partial(look, 1), some)[1]
 
 
 def _first_hits(
@@ -234,10 +237,15 @@ def _first_hits(
     def look(i: tf.Tensor, reached: tf.Tensor, target: tf.Tensor, hits: tf.Tensor) -> Nest:
         hit = low <= target
 
-        def earlier(j: tf.Tensor, first: tf.Tensor) -> Nest:  # from the last row on
-            return j - 1, nodes.where(nodes.row(trace, begin + j) <= target, j, first)
+        def earlier(rows: int, k: tf.Tensor, first: tf.Tensor) -> Nest:  # before row k, from the last one on
+            for j in (k - i for i in range(1, rows + 1)):
+                first = nodes.where(nodes.row(trace, begin + j) <= target, j, first)
+            return k - rows, first
 
-        _, first = nodes.loop(lambda j, _: j >= 0, earlier, (size - 1, tf.zeros_like(reached)))
+        some = nodes.loop(
+            lambda k, _: k >= TOGETHER, partial(earlier, TOGETHER), (size, tf.zeros_like(reached))
+        )
+        _, first = nodes.loop(lambda k, _: k > 0, partial(earlier, 1), some)
         hits = tf.where((places == reached) & hit, place + first, hits)
         reached = reached + tf.cast(hit, tf.int32)
         return i + 1, reached, upcoming(reached), hits
@@ -299,13 +307,13 @@ def distances(
     of the variance over steps, averaged over coordinates; [runs] each, float64.
 
     Args:
-        params, starts: leaves [runs, ...].
+        params, starts: leaves [runs, ...], of starts also [1, ...].
         tail_count, tail_square: of these runs, see `Carry`.
     """
     square, size = np.zeros(len(tail_count)), 0
     for now, start in zip(tf.nest.flatten(params), tf.nest.flatten(starts), strict=True):
-        gap = (now.astype(np.float64) - start.astype(np.float64)).reshape(len(square), -1)
         # In one order in memory, so that a run's sum is the same whoever else is there.
-        square += np.einsum("ij,ij->i", *[np.ascontiguousarray(gap)] * 2)
+        gap = np.subtract(now, start, order="C", dtype=np.float64).reshape(len(square), -1)
+        square += np.einsum("ij,ij->i", gap, gap)
         size += gap.shape[1]
     return np.sqrt(square), np.sqrt(tail_square / (np.maximum(tail_count, 1.0) * size))

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from harness import lift
-from harness.graphs import Graph
+from harness.graphs import Graph, tensor
 from harness.lanemaths import Inputs, LaneMaths
 from harness.segments import LADDER, Carry
 
@@ -85,10 +85,12 @@ class Seating:
 
     def _stored(self, begin: Nest) -> Nest:
         """Parameters [lanes, ...] in the memory layout, turned by the host, which takes a tenth of a call."""
-        if not self.maths.trailing:
-            return begin
-        turned = tf.nest.map_structure(lambda leaf: np.moveaxis(leaf.numpy(), 0, -1), begin)
-        return tf.nest.map_structure(tf.constant, turned)
+        turn = self.maths.trailing
+
+        def stored(leaf: Any) -> tf.Tensor:
+            return tensor(np.moveaxis(np.asarray(leaf), 0, -1) if turn else np.asarray(leaf))
+
+        return tf.nest.map_structure(stored, begin)
 
     def _reset(self, params: Nest, state: Nest, live: tf.Tensor) -> Carry:
         """A carry whose `live` lanes begin."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from operator import attrgetter
 from typing import Any
 
@@ -20,6 +20,7 @@ from harness.types import Cell
 tf = tensorflow()
 
 from harness.bookkeeping import distances  # noqa: E402
+from harness.graphs import tensor  # noqa: E402
 from harness.kept import OnShelf  # noqa: E402
 from harness.lanemaths import Inputs  # noqa: E402
 from harness.segments import LADDER, Carry  # noqa: E402
@@ -50,10 +51,12 @@ class Stopped(Exception):
     """The run was asked to end; the tile's rows are not committed."""
 
 
+@lru_cache(2**16)  # a tile's take as long as half of its call; all tiles have those of the same seeds
 def ladder(initial: float, target: float, optimum: float | None) -> np.ndarray:
     """Targets of a run, [LADDER]: log-spaced from its initial gap to that of its own target, the last one.
 
-    The gap is to the optimum where it is known, else to 0. A start below the target has one target.
+    The gap is to the optimum where it is known, else to 0. A start below the target has one target. Nobody
+    may change what is returned.
     """
     floor = 0.0 if optimum is None else optimum
     first, last = initial - floor, target - floor
@@ -172,14 +175,13 @@ class TileRun:
             fresh = self.seats.fresh
             if fresh.any():
                 row = self.seed_row[np.maximum(self.seats.cell, 0)]
-                begins = tf.nest.map_structure(lambda leaf, row=row: leaf[row], self.starts)
-                self.begin = tf.nest.map_structure(tf.constant, begins)
+                self.begin = tf.nest.map_structure(lambda leaf, row=row: leaf[row], self.starts)
                 self.was_step[fresh] = 0
                 self.live |= fresh
             if inputs is None or fresh.any():  # of a lane that is done they may be what they were
                 inputs = self._inputs()
             if fresh.any():
-                carry = self.call(self.compiled.seat, carry, inputs, tf.constant(fresh))
+                carry = self.call(self.compiled.seat, carry, inputs, tensor(fresh.copy()))
             if self.compiled.monitored:
                 carry = self._monitor(carry, inputs)
             carry = self._call(carry, inputs)
@@ -189,15 +191,15 @@ class TileRun:
         row = self.seed_row[cell]
         return Inputs(
             begin=self.begin,
-            group_seeds=tf.constant(self._group_seeds()),
-            learning_rate=tf.constant(self.rate[cell]),
+            group_seeds=tensor(self._group_seeds()),
+            learning_rate=tensor(self.rate[cell]),
             traced=tuple(
-                tf.constant(column[0] if shared else column[cell])
+                tensor(column[0] if shared else column[cell])
                 for column, shared in zip(self.traced, self.program.shared, strict=True)
             ),
-            targets=tf.constant(np.take(self.device_ladders, row, 1)),
-            limit=tf.constant(self.limit[row]),
-            go=tf.constant(self.live),
+            targets=tensor(np.take(self.device_ladders, row, 1)),
+            limit=tensor(self.limit[row]),
+            go=tensor(self.live.copy()),
         )
 
     def _group_seeds(self) -> np.ndarray:
@@ -212,7 +214,7 @@ class TileRun:
         if not self.live.any():
             return carry
         go, spans, steps = self._extent(self.plan.budget - self.was_step)
-        inputs = inputs._replace(go=tf.constant(go))
+        inputs = inputs._replace(go=tensor(go))
         enough = self._enough(go)
         with _away():
             begin = time.perf_counter()
@@ -320,16 +322,20 @@ class TileRun:
         """See `bookkeeping.distances`."""
         last = self.compiled.trailing
 
+        everyone = len(at) == self.compiled.lanes.count
+
         def of_lanes(leaf: Any) -> np.ndarray:
             axis = -1 if last else 0
             if isinstance(leaf, tf.Tensor) and "CPU" not in leaf.device:
                 found = tf.gather(leaf, at, axis=axis).numpy()  # what is asked for, and no more
             else:
-                found = np.take(np.asarray(leaf), at, axis)
+                found = np.asarray(leaf) if everyone else np.take(np.asarray(leaf), at, axis)
             return np.moveaxis(found, -1, 0) if last else found
 
+        row = self.seed_row[cell]
+        row = row[:1] if (row == row[0]).all() else row  # one start, broadcast
         ends = tf.nest.map_structure(of_lanes, params)
-        starts = tf.nest.map_structure(lambda leaf: leaf[self.seed_row[cell]], self.starts)
+        starts = tf.nest.map_structure(lambda leaf: leaf[row], self.starts)
         tail = np.asarray(carry.tail_count)[at], np.asarray(carry.tail_square)[at]
         return distances(ends, starts, *tail)
 
@@ -369,7 +375,7 @@ class TileRun:
         """Freezes lanes at the point where they stand and books them."""
         mask = np.zeros_like(self.live)
         mask[lanes] = True
-        carry = carry._replace(live=tf.constant(np.asarray(carry.live) & ~mask))
+        carry = carry._replace(live=tensor(np.asarray(carry.live) & ~mask))
         self._finish(carry, inputs, mask)
         self.live &= ~mask
         return carry
