@@ -22,7 +22,7 @@ from harness.feasibility import batch_size
 from harness.lanemaths import Inputs
 from harness.program import LaneProgram
 from harness.runtime import own_names
-from harness.segments import Carry, Moving
+from harness.segments import Carry, Moving, Recorded
 from harness.strategies import PeerLost, Placement, summed
 
 Nest = Any
@@ -118,7 +118,7 @@ class BatchLoop:
         if not alike:
             raise ReplicasDiffer("replicas of one run hold different parameters")
         moving, points, made = found
-        return Ran(moving, points, int(made)), trace
+        return Ran(moving, Recorded(points, ()), int(made)), trace
 
     def _trace(self, moving: Moving, step: tf.Tensor, inputs: Inputs) -> Any:
         """Traces both halves of a step here, outside the replicas' threads: names of what XLA compiles then

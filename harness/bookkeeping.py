@@ -22,7 +22,7 @@ import tensorflow as tf
 from harness import nodes
 from harness.graphs import Graph, Place
 from harness.kept import Kept
-from harness.segments import LADDER, Carry, Moving, Stability
+from harness.segments import LADDER, Carry, Moving, Recorded, Stability
 
 Nest = Any
 
@@ -45,7 +45,7 @@ class Ran(NamedTuple):
     """What a call of a lanes' program gives, beside what it leaves in the books' trace."""
 
     moving: Moving
-    points: Nest  # [slots, quantities, lanes], those of early steps last; () where points are not kept
+    recorded: Recorded  # points [slots, quantities, lanes], those of early steps last
     steps: int  # that were made, of all lanes alike; the trace's rows from it on mean nothing
 
 

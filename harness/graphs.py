@@ -164,19 +164,20 @@ def flat_tensors(nest: Nest) -> list[tf.Tensor]:
     return [leaf if isinstance(leaf, tf.Tensor) else _tensor(leaf) for leaf in tf.nest.flatten(nest)]
 
 
-def tensor(value: np.ndarray | np.generic) -> tf.Tensor:
-    """As `tf.constant`, without its copy and its look at what it is given: nobody may change the array after
-    this, whose memory it may be."""
+def tensor(value: Any) -> tf.Tensor:
+    """As `tf.constant` of an array or a number of NumPy's, without its copy and its look at what it is given:
+    nobody may change the array after this, whose memory it may be."""
     here: Any = context.context()
     here.ensure_initialized()
     return ops.EagerTensor(np.asarray(value, order="C"), here.device_name, None)
 
 
 def _tensor(leaf: Any) -> tf.Tensor:
-    if isinstance(leaf, np.ndarray | np.generic) and tf.executing_eagerly():
-        return tensor(leaf)
     says_how = getattr(leaf, "__tf_tensor__", None)
-    return tf.convert_to_tensor(leaf) if says_how is None else says_how()
+    if says_how is not None:
+        return says_how()
+    arrays = isinstance(leaf, np.ndarray | np.generic) and tf.executing_eagerly()
+    return tensor(leaf) if arrays else tf.convert_to_tensor(leaf)
 
 
 def _functions(made: Any, *, jit: bool) -> list[Any]:

@@ -25,13 +25,16 @@ from harness.kept import Kept
 from harness.lanemaths import Inputs, LaneMaths
 from harness.runtime import xla_has_started
 from harness.seating import Seating
-from harness.segments import Carry, Moving, Stand
+from harness.segments import Carry, Moving, Recorded, Stand
 from harness.tiling import RecordPlan
 from harness.types import Lanes, Program
 
 Nest = Any
 
 MAX_STRIDES_PER_CALL = 64
+# At a recorded point the host takes four times as long as ten steps of a small network: by a dozen points at
+# once it is little, and who asks for the end of a run does not wait for many.
+FEWEST_VIEWS, MAX_VIEWS_PER_CALL = 2, 16
 
 
 class LiftError(Exception):
@@ -88,7 +91,9 @@ class LaneProgram:
         self.coordinates = 2 if len(leaves) == 1 and tuple(leaves[0].shape) == (2,) else 0
         self.network = lift.is_network(self.start)
         self.metrics = sorted(workload.monitor(self.start))  # asked for once: it looks at whole data sets
-        self.identity_view = maths.start is build_optimizer(None).eval_params(maths.start, maths.state)
+        same = maths.start is build_optimizer(None).eval_params(maths.start, maths.state)
+        self.identity_view = same and (maths.written_out or not self.trailing)
+        self.views = self._views(loop is None)
         self.compile_seconds = 0.0
         self.traces = 0
 
@@ -100,7 +105,7 @@ class LaneProgram:
         carry = self.empty()
         self.books = books(Form(self.lanes.count, self.rows, self.real, jit))
         moving = segments.moving(carry)
-        self.kept = Kept((moving._replace(going=()), self._points()), one_at_a_time=True)
+        self.kept = Kept((moving._replace(going=()), self._recorded_specs()), one_at_a_time=True)
         self._advance = graph(self._advance_lanes, 0)
         self._view = graph(self._view_lanes, self.start)
         self.loop = loop(self) if loop is not None else None
@@ -245,8 +250,8 @@ class LaneProgram:
         if self.trailing and self.jit:
             values, *kept, made = self._at_once(values, kept, (moving, *given))
         else:
-            values, moving, points, made = self._steps(values, moving, kept[1], *given)
-            kept = moving._replace(going=()), points
+            values, moving, recorded, made = self._steps(values, moving, kept[1], *given)
+            kept = moving._replace(going=()), recorded
         done = [*self.books.trace.write(trace, values), *self.kept.write(handles, kept)]
         with tf.control_dependencies(done):
             return tf.identity(made)
@@ -259,11 +264,11 @@ class LaneProgram:
                 before the loop.
         """
 
-        def once(k: Any, trace: tf.Tensor, _: Moving, points: Nest, made: tf.Tensor) -> Any:
+        def once(k: Any, trace: tf.Tensor, _: Moving, recorded: Recorded, made: tf.Tensor) -> Any:
             # Made to depend on the round, or XLA would compute parts of it before the loop.
             k, (moving, *known) = lift.materialize((k, given))
-            trace, moving, points, made = self._steps(trace, moving, points, *known)
-            return k + 1, trace, moving._replace(going=()), points, made
+            trace, moving, recorded, made = self._steps(trace, moving, recorded, *known)
+            return k + 1, trace, moving._replace(going=()), recorded, made
 
         # One, which XLA must not know: it takes loops of one round apart.
         rounds = 1 + tf.minimum(given[-1], 0)
@@ -274,13 +279,13 @@ class LaneProgram:
         self,
         trace: tf.Tensor,
         moving: Moving,
-        points: Nest,
+        recorded: Recorded,
         step: tf.Tensor,
         inputs: Inputs,
         spans: Any,
         steps: Any,
         enough: Any,
-    ) -> tuple[tf.Tensor, Moving, Nest, tf.Tensor]:
+    ) -> tuple[tf.Tensor, Moving, Recorded, tf.Tensor]:
         """`spans` × `steps` steps of every lane that is going (scalars int32, traced like the next).
 
         Where points are kept and runs begin, the first span is cut at the early steps that are recorded.
@@ -290,24 +295,24 @@ class LaneProgram:
         Args:
             trace: [rows, lanes], of an earlier call.
             moving: where the lanes stand.
-            points: of an earlier call.
+            recorded: in an earlier call.
             step: updates done, a scalar in lockstep, else [lanes].
 
         Returns:
-            The trace, what moves, points, and how many steps were made.
+            The trace, what moves, what is recorded, and how many steps were made.
         """
         stand, total = self._stand(moving.going, step, spans * steps)
         if self.lockstep and not self.program.curves:
             moving, trace, total, _ = self._segment(moving, trace, stand, total, inputs)
-            return trace, moving, points, total
+            return trace, moving, recorded, total
         cut = spans, steps, enough, total
-        return self._segment_by_segment(moving, trace, points, stand, inputs, *cut)
+        return self._segment_by_segment(moving, trace, recorded, stand, inputs, *cut)
 
     def _segment_by_segment(
         self,
         moving: Moving,
         trace: Any,
-        points: Nest,
+        recorded: Recorded,
         stand: Stand,
         inputs: Inputs,
         spans: Any,
@@ -316,7 +321,7 @@ class LaneProgram:
         total: Any,
     ) -> Any:
         """The steps of a call in segments, each followed by a look at who is left; returns as `_steps`."""
-        rounds, nowhere = self.plan.rounds, self.strides_per_call + 1  # see `_points`
+        rounds, nowhere = self.plan.rounds, self.strides_per_call + 1  # see `_recorded_specs`
         early = self.plan.early
         cuts = tf.constant([0, *early, self.plan.span], tf.int32)
         pieces = len(early)  # the first span has one more
@@ -333,12 +338,16 @@ class LaneProgram:
             slot = tf.where((j > 0) & (j <= pieces) & (count > 0), nowhere + j, slot)
             return count, tf.where(j == 0, 0, slot)
 
-        def outer(j: Any, stand: Stand, fresh: Any, moving: Moving, trace: Any, points: Any) -> Any:
+        def outer(j: Any, stand: Stand, fresh: Any, moving: Moving, trace: Any, recorded: Recorded) -> Any:
             count, slot = extent(j, fresh)
             count = tf.minimum(count, total - stand.row)
+            views = recorded.views
+            if self.views:
+                seen, place = self._viewed(moving, inputs), tf.minimum(slot, nowhere)
+                views = tf.nest.map_structure(lambda old, new: self._put(old, place, new), views, seen)
             moving, trace, made, point = self._segment(moving, trace, stand, count, inputs)
-            points = nodes.put(points, slot, point[None], xla=self.jit) if self.program.curves else ()
-            return j + 1, stand.after(made), fresh & (j >= 0), moving, trace, points
+            points = self._put(recorded.points, slot, point) if self.program.curves else ()
+            return j + 1, stand.after(made), fresh & (j >= 0), moving, trace, Recorded(points, views)
 
         def unfinished(j: Any, stand: Stand, fresh: Any, moving: Moving, *_: Any) -> tf.Tensor:
             more = (j < last) & tf.reduce_any(moving.going)
@@ -349,9 +358,12 @@ class LaneProgram:
             return more & (~on_point | (tf.reduce_sum(tf.cast(moving.going, tf.int32)) > enough))
 
         fresh = stand.step == 0 if self.lockstep else tf.reduce_any(moving.going & (stand.step == 0))
-        begin = (nodes.constant(0), stand, fresh, moving, trace, points)
-        _, stand, _, moving, trace, points = nodes.loop(unfinished, outer, begin)
-        return trace, moving, points, stand.row
+        begin = (nodes.constant(0), stand, fresh, moving, trace, recorded)
+        _, stand, _, moving, trace, recorded = nodes.loop(unfinished, outer, begin)
+        return trace, moving, recorded, stand.row
+
+    def _put(self, rows: tf.Tensor, place: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
+        return nodes.put(rows, place, row[None], xla=self.jit)
 
     def _stand(self, going: tf.Tensor, step: tf.Tensor, asked: tf.Tensor) -> tuple[Stand, tf.Tensor]:
         """Where a call begins, and how many steps it makes of those that are asked for."""
@@ -362,35 +374,67 @@ class LaneProgram:
         asked = tf.minimum(asked, self.program.budget - at + 1)  # at the budget, one observation
         return Stand(row, at, tf.fill([self.lanes.groups], at)), asked
 
-    def _points(self) -> Nest:
-        """The specification of points that are recorded in a call, [slots, quantities, lanes]: a slot for the
-        start of each stride, one for the end of the last, one for all that nobody asks for, and one for each
-        early step."""
+    def _recorded_specs(self) -> Recorded:
+        """The specification of what is recorded in a call, [slots, ...]: a slot for the start of each stride,
+        one for the end of the last, one for all that nobody asks for, and of points, [quantities, lanes], one
+        for each early step."""
+        slots = self.strides_per_call + 2
+        views = tf.nest.map_structure(
+            lambda spec: tf.TensorSpec([slots, *spec.shape], spec.dtype), self.views
+        )
         if not self.program.curves:
+            return Recorded((), views)
+        shape = [slots + len(self.plan.early), 3 + self.coordinates, self.lanes.count]
+        return Recorded(tf.TensorSpec(shape, self.real), views)
+
+    def _views(self, by_itself: bool) -> Nest:
+        """The specification of what is evaluated at a recorded point, where a call keeps it: () where the
+        host sees to one point after another.
+
+        That is where runs may end at a point, where others advance this program, and where it is large: a
+        call's own cost is little then.
+        """
+        if not (self.monitored and self.program.curves and self.lockstep and by_itself):
             return ()
-        slots = self.strides_per_call + 2 + len(self.plan.early)
-        return tf.TensorSpec([slots, 3 + self.coordinates, self.lanes.count], self.real)
+        last = self.trailing and self.maths.written_out
+        n = self.lanes.count
+
+        def spec(leaf: tf.Tensor) -> tf.TensorSpec:
+            return tf.TensorSpec([*leaf.shape, n] if last else [n, *leaf.shape], leaf.dtype)
+
+        views = tf.nest.map_structure(spec, self.start)
+        size = sum(leaf.dtype.size * leaf.shape.num_elements() for leaf in tf.nest.flatten(views))
+        return views if size * FEWEST_VIEWS <= tiling.BYTES_OF_VIEWS else ()
 
     @property
     def monitored(self) -> bool:
-        """Whether the host evaluates the lanes at every recorded point."""
+        """Whether the lanes are evaluated at every recorded point."""
         return bool(self.metrics)
 
     @property
     def ends_by_itself(self) -> bool:
         """Whether a call that reaches the budget may be asked for one span more, to observe it."""
-        return self.lockstep and not self.monitored and self.loop is None
+        return self.lockstep and (not self.monitored or bool(self.views)) and self.loop is None
 
     @property
     def spans_per_call(self) -> int:
-        """The most that a call may be asked for; whole strides, unless one is longer than a call. Learning
-        workloads come back to the host at every recorded point, to be evaluated."""
+        """The most that a call may be asked for; whole strides, unless one is longer than a call."""
         rounds = self.plan.rounds
         most = max(1, tiling.VALUES_PER_CALL // (self.plan.span * self.lanes.count))
         if most < rounds:
             return most
-        strides = 1 if self.monitored else min(self.plan.strides, most // rounds, MAX_STRIDES_PER_CALL)
+        strides = min(self.plan.strides, most // rounds, MAX_STRIDES_PER_CALL)
+        if self.monitored:
+            strides = min(strides, self._views_per_call)
         return strides * rounds
+
+    @property
+    def _views_per_call(self) -> int:
+        """The most strides of a call at whose points runs are evaluated."""
+        if not self.views:
+            return 1
+        size = sum(leaf.dtype.size * leaf.shape.num_elements() for leaf in tf.nest.flatten(self.views))
+        return min(MAX_VIEWS_PER_CALL, tiling.BYTES_OF_VIEWS // size)
 
     @property
     def strides_per_call(self) -> int:
@@ -401,12 +445,15 @@ class LaneProgram:
         """Of a call's trace: its steps, and where all of a run is one call, what is seen at its end."""
         return self.spans_per_call * self.plan.span + 1
 
-    def _view_lanes(self, carry: Carry, inputs: Inputs) -> Nest:
+    def _viewed(self, at: Carry | Moving, inputs: Inputs) -> Nest:
+        return at.params if self.identity_view else self._view_lanes(at, inputs)
+
+    def _view_lanes(self, at: Carry | Moving, inputs: Inputs) -> Nest:
         def seen(traced: Any, params: Nest, state: Nest) -> Nest:
             return self.maths.build_optimizer(traced).eval_params(params, state)
 
         look, own = self.maths.with_traced(seen, inputs.traced)
-        found = self.maths.lifted(look, [own, carry.params, carry.state])
+        found = self.maths.lifted(look, [own, at.params, at.state])
         return found if self.maths.written_out else lift.load(found, self.trailing)
 
     # -- what the host calls -----------------------------------------------------------------------
@@ -418,9 +465,7 @@ class LaneProgram:
     def view(self, carry: Carry, inputs: Inputs) -> Nest:
         """The parameters to evaluate, [lanes, ...], or [..., lanes] where products are written out: averaging
         methods look at others than they train."""
-        if self.identity_view and (self.maths.written_out or not self.trailing):
-            return carry.params
-        return self._view(carry, inputs)
+        return carry.params if self.identity_view else self._view(carry, inputs)
 
     def seat(self, carry: Carry, inputs: Inputs, fresh: tf.Tensor) -> Carry:
         """The carry with the runs of `inputs` begun in the lanes that are `fresh` (bool [lanes]); in lockstep

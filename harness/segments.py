@@ -50,6 +50,14 @@ class Moving(NamedTuple):
     stability: Nest  # `Stability`, or () where it is not kept
 
 
+class Recorded(NamedTuple):
+    """What a call keeps of the points that are recorded in it; () where it does not. See
+    `LaneProgram._recorded_specs`."""
+
+    points: Nest
+    views: Nest  # what is evaluated there
+
+
 class Stand(NamedTuple):
     """Where the lanes stand when a segment begins."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -41,6 +41,10 @@ def _away() -> Iterator[None]:
         yield
     finally:
         _HOST.acquire()
+
+
+# A slot of what a call records, the lanes that were recorded in it, and at which step each.
+Observed = tuple[int, np.ndarray, np.ndarray]
 
 
 def _value(leaf: Any) -> Any:
@@ -182,7 +186,7 @@ class TileRun:
                 inputs = self._inputs()
             if fresh.any():
                 carry = self.call(self.compiled.seat, carry, inputs, tensor(fresh.copy()))
-            if self.compiled.monitored:
+            if self.compiled.monitored and not self.compiled.views:
                 carry = self._monitor(carry, inputs)
             carry = self._call(carry, inputs)
 
@@ -225,7 +229,9 @@ class TileRun:
         step = np.asarray(carry.step).astype(np.int64)
         live = np.asarray(carry.live)
         if self.record is not None:
-            self._record(go, live, step, np.asarray(ran.points))
+            observed = list(self._observed(go, live, step))
+            self._record(observed, go, np.where(live, step - 1, step), np.asarray(ran.recorded.points))
+            self._look_back(observed, ran.recorded.views)
         finished = go & ~live
         self.was_step, self.live = step, live & (self.seats.cell >= 0)
         if finished.any():
@@ -275,21 +281,66 @@ class TileRun:
         refills = self.seats.waiting and self.seats.width == 1 and not self.compiled.lockstep
         return int(go.sum()) // 4 if refills else 0
 
-    def _record(self, go: np.ndarray, live: np.ndarray, step: np.ndarray, points: np.ndarray) -> None:
-        """Keeps the points that a lane observed: up to its step, which is observed only where it ended."""
-        assert self.record is not None
-        points, early = np.split(points, [len(points) - len(self.plan.early)])
-        seen = np.where(live, step - 1, step)
-        on_grid = self._on_grid
-        for j in range(len(points) - 1):
-            at = self.was_step + j * self.plan.stride
-            lanes = np.flatnonzero(go & on_grid & (at <= seen))
+    def _observed(self, go: np.ndarray, live: np.ndarray, step: np.ndarray) -> Iterator[Observed]:
+        """The points on the grid that were recorded in a call: those up to a lane's step, which is observed
+        only where it ended."""
+        seen, begun = np.where(live, step - 1, step), go & self._on_grid
+        for slot in range(self.compiled.strides_per_call + 1):
+            at = self.was_step + slot * self.plan.stride
+            lanes = np.flatnonzero(begun & (at <= seen))
             if not lanes.size:
                 break
-            self.record.put(self.seats.cell[lanes], at[lanes], points[j][:, lanes])
-        for k, at in enumerate(self.plan.early):
-            lanes = np.flatnonzero(go & (self.was_step == 0) & (at <= seen))
-            self.record.put(self.seats.cell[lanes], np.full(len(lanes), at), early[k][:, lanes])
+            yield slot, lanes, at[lanes]
+
+    def _record(
+        self, observed: Sequence[Observed], go: np.ndarray, seen: np.ndarray, points: np.ndarray
+    ) -> None:
+        """Keeps the points that lanes observed, the early ones among them.
+
+        Args:
+            seen: the last step that each lane observed.
+        """
+        assert self.record is not None
+        for slot, lanes, at in observed:
+            self.record.put(self.seats.cell[lanes], at, points[slot][:, lanes])
+        fresh = go & (self.was_step == 0)
+        if not fresh.any():
+            return
+        early = self.plan.early
+        for at, values in zip(early, points[len(points) - len(early) :], strict=True):
+            lanes = np.flatnonzero(fresh & (at <= seen))
+            self.record.put(self.seats.cell[lanes], np.full(len(lanes), at), values[:, lanes])
+
+    def _look_back(self, observed: Sequence[Observed], views: Any) -> None:
+        """Evaluates the monitored metrics where a call kept what is evaluated at its recorded points."""
+        if not self.compiled.views:
+            return
+
+        def rows(leaf: Any) -> Any:
+            value = _value(leaf)
+            return np.asarray(value) if "CPU" in value.device else value
+
+        with _away():
+            begin, kept = time.perf_counter(), tf.nest.map_structure(rows, views)
+            for slot, lanes, at in observed:
+                view = tf.nest.map_structure(lambda leaf, slot=slot: leaf[slot], kept)
+                found = self.call(self.warm.evaluator.monitor, view)
+                self._keep_metrics({name: value.numpy() for name, value in found.items()}, lanes, at)
+            self.evaluate_seconds += time.perf_counter() - begin
+
+    def _keep_metrics(self, values: dict[str, np.ndarray], lanes: np.ndarray, step: np.ndarray) -> np.ndarray:
+        """Keeps what metrics are of lanes at their steps; returns which of them end there, at their target.
+
+        Args:
+            values: [lanes] each, of all lanes.
+        """
+        cell = self.seats.cell[lanes]
+        if self.record is not None:
+            for name in self.record.metrics:
+                self.record.put_metric(name, cell, step, values[name][lanes])
+        if not self.by_metric:
+            return np.zeros(len(lanes), bool)
+        return self._judge(cell, step, values[self.workload.target_metric][lanes])
 
     def _finish(self, carry: Carry, inputs: Inputs, lanes: np.ndarray) -> None:
         """Moves what the lanes came to into the ledger and frees them."""
@@ -348,15 +399,8 @@ class TileRun:
         if not at.size:  # within a stride that is longer than a call
             return carry
         values = self._look(self.warm.evaluator.monitor, carry, inputs)
-        cell, step = self.seats.cell[at], self.was_step[at]
-        if self.record is not None:
-            for name in self.record.metrics:
-                self.record.put_metric(name, cell, step, values[name][at])
-        if self.by_metric:
-            halt = self._judge(cell, step, values[self.workload.target_metric][at])
-            if halt.any():
-                carry = self._halt(carry, inputs, at[halt])
-        return carry
+        halt = self._keep_metrics(values, at, self.was_step[at])
+        return self._halt(carry, inputs, at[halt]) if halt.any() else carry
 
     def _judge(self, cell: np.ndarray, step: np.ndarray, value: np.ndarray) -> np.ndarray:
         """Books a metric's values; returns which of the cells end here, at their target."""

@@ -19,6 +19,9 @@ LONGEST_SPAN = 25
 # is a tenth of it, few enough to stay in a cache.
 VALUES_PER_CALL = 2**20
 
+# Of what is evaluated at a call's recorded points, for all lanes.
+BYTES_OF_VIEWS = 2**23
+
 
 @dataclass(frozen=True)
 class RecordPlan:

@@ -136,6 +136,7 @@ class Programs:
                     program.curves,
                     program.shared,
                     tiling.VALUES_PER_CALL,
+                    tiling.BYTES_OF_VIEWS,
                 ]
                 if loop is not None:  # its functions know their devices
                     names += [self.placement.name, self.placement.device]

@@ -26,6 +26,21 @@ class Good:
 
 
 @dataclass(frozen=True)
+class Averages(Good):
+    """Evaluates a running mean of the parameters, not what it trains."""
+
+    def init(self, params: Any) -> Any:
+        return params
+
+    def update(self, params: Any, grads: Any, state: Any, lr: Any, step: Any) -> Any:
+        params, _ = super().update(params, grads, (), lr, step)
+        return params, tf.nest.map_structure(lambda p, mean: 0.9 * mean + 0.1 * p, params, state)
+
+    def eval_params(self, params: Any, state: Any) -> Any:
+        return state
+
+
+@dataclass(frozen=True)
 class Raises(Good):
     """Raises while it is traced."""
 

@@ -1,0 +1,91 @@
+"""What is evaluated at recorded points: kept by a call for many of them, or by the host for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness import Study
+from harness.runtime import tensorflow
+
+tensorflow()
+
+from harness import program, tiling  # noqa: E402
+from harness.program import LaneProgram  # noqa: E402
+from tests.engine.frames import PROVENANCE  # noqa: E402
+
+AVERAGES = f"{Path(__file__).with_name('plugins.py')}:Averages"
+FIELDS: dict[str, Any] = {
+    "workloads": ["digits_mlp(hidden=[4], steps=85)"],
+    "seeds": 2,
+    "record": {"points": 8},  # of 11 steps each, and one of 8
+}
+POINTS = 9
+
+Frames = tuple[pd.DataFrame, pd.DataFrame]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Frames, list[int]]]:
+    """Runs a study; returns its cells and curves, and how many spans each call was asked for."""
+    asked: list[int] = []
+    advance = LaneProgram.advance
+
+    def counted(lanes: LaneProgram, carry: Any, inputs: Any, spans: int, *rest: Any) -> Any:
+        asked.append(spans)
+        return advance(lanes, carry, inputs, spans, *rest)
+
+    monkeypatch.setattr(LaneProgram, "advance", counted)
+
+    def once(**fields: Any) -> tuple[Frames, list[int]]:
+        asked.clear()
+        results = Study(name="views", **FIELDS | fields).run(
+            tmp_path / f"out_{len(list(tmp_path.iterdir()))}", workers=1
+        )
+        tables = [results.cells(), results.curves()]
+        kept = [table.drop(columns=PROVENANCE, errors="ignore") for table in tables]
+        cells, curves = (table.sort_values("cell_id", ignore_index=True) for table in kept)
+        return (cells, curves), list(asked)
+
+    return once
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", AVERAGES], ids=["momentum", "averages"])
+@pytest.mark.parametrize("rates", [[0.1, 1e30], [1e-3, 1e-2, 0.1, 1.0, 1e30]], ids=["two", "five"])
+def test_many_points_at_once_are_one_after_another(
+    optimizer: str, rates: list[float], run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {"optimizers": [optimizer], "learning_rates": rates}
+    at_once, calls = run(**fields)
+    monkeypatch.setattr(program, "MAX_VIEWS_PER_CALL", 2)
+    monkeypatch.setattr(tiling, "BYTES_OF_VIEWS", tiling.BYTES_OF_VIEWS - 1)  # is not that program
+    by_two, more_calls = run(**fields)
+    monkeypatch.setattr(tiling, "BYTES_OF_VIEWS", 0)
+    one_by_one, most_calls = run(**fields)
+    assert len(calls) < len(more_calls) < len(most_calls)
+    assert max(calls) == 7 and max(more_calls) == 2 and max(most_calls) == 1
+    cells, curves = at_once
+    assert max(np.unique(values[np.isfinite(values)]).size for values in curves["validation_loss"]) == POINTS
+    assert "diverged" in set(cells["status"])
+    # Another program for XLA, which may round a loss another way.
+    for other in (by_two, one_by_one):
+        for ours, theirs in zip(at_once, other, strict=True):
+            pd.testing.assert_frame_equal(ours, theirs, rtol=1e-5)
+
+
+def test_runs_that_end_at_their_target_are_evaluated_before_they_go_on(run: Any) -> None:
+    (cells, _), calls = run(optimizers=["adam"], learning_rates=[1e-2], stop="target")
+    assert max(calls) == 1
+    assert len(calls) >= POINTS
+    assert set(cells["steps"]) == {85}
+
+
+def test_what_is_large_is_not_kept(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiling, "BYTES_OF_VIEWS", 2000)
+    _, calls = run(optimizers=["adam"], learning_rates=[1e-2])
+    assert max(calls) == 1
