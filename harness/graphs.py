@@ -176,8 +176,12 @@ def _tensor(leaf: Any) -> tf.Tensor:
     says_how = getattr(leaf, "__tf_tensor__", None)
     if says_how is not None:
         return says_how()
-    arrays = isinstance(leaf, np.ndarray | np.generic) and tf.executing_eagerly()
-    return tensor(leaf) if arrays else tf.convert_to_tensor(leaf)
+    make: Any = tensor if _is_numpys(leaf) and tf.executing_eagerly() else tf.convert_to_tensor
+    return make(leaf)
+
+
+def _is_numpys(leaf: Any) -> bool:
+    return isinstance(leaf, np.ndarray | np.generic)
 
 
 def _functions(made: Any, *, jit: bool) -> list[Any]:
