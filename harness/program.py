@@ -302,7 +302,7 @@ class LaneProgram:
             The trace, what moves, what is recorded, and how many steps were made.
         """
         stand, total = self._stand(moving.going, step, spans * steps)
-        if self.lockstep and not self.program.curves:
+        if self.lockstep and not self.program.curves and not self.views:
             moving, trace, total, _ = self._segment(moving, trace, stand, total, inputs)
             return trace, moving, recorded, total
         cut = spans, steps, enough, total
@@ -394,7 +394,7 @@ class LaneProgram:
         That is where runs may end at a point, where others advance this program, and where it is large: a
         call's own cost is little then.
         """
-        if not (self.monitored and self.program.curves and self.lockstep and by_itself):
+        if not (self.monitored and self.lockstep and by_itself):
             return ()
         last = self.trailing and self.maths.written_out
         n = self.lanes.count

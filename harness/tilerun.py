@@ -228,9 +228,11 @@ class TileRun:
         carry = self.compiled.booked(carry, inputs, ran, found)
         step = np.asarray(carry.step).astype(np.int64)
         live = np.asarray(carry.live)
+        seen = np.where(live, step - 1, step)  # a lane observes the step where it stands only where it ended
+        observed = list(self._observed(go, seen))
         if self.record is not None:
-            observed = list(self._observed(go, live, step))
-            self._record(observed, go, np.where(live, step - 1, step), np.asarray(ran.recorded.points))
+            self._record(observed, go, seen, np.asarray(ran.recorded.points))
+        if self.compiled.views:
             self._look_back(observed, ran.recorded.views)
         finished = go & ~live
         self.was_step, self.live = step, live & (self.seats.cell >= 0)
@@ -281,10 +283,15 @@ class TileRun:
         refills = self.seats.waiting and self.seats.width == 1 and not self.compiled.lockstep
         return int(go.sum()) // 4 if refills else 0
 
-    def _observed(self, go: np.ndarray, live: np.ndarray, step: np.ndarray) -> Iterator[Observed]:
-        """The points on the grid that were recorded in a call: those up to a lane's step, which is observed
-        only where it ended."""
-        seen, begun = np.where(live, step - 1, step), go & self._on_grid
+    def _observed(self, go: np.ndarray, seen: np.ndarray) -> Iterator[Observed]:
+        """The points on the grid that were recorded in a call.
+
+        Args:
+            seen: the last step that each lane observed.
+        """
+        if self.record is None and not self.compiled.views:
+            return
+        begun = go & self._on_grid
         for slot in range(self.compiled.strides_per_call + 1):
             at = self.was_step + slot * self.plan.stride
             lanes = np.flatnonzero(begun & (at <= seen))
@@ -295,11 +302,7 @@ class TileRun:
     def _record(
         self, observed: Sequence[Observed], go: np.ndarray, seen: np.ndarray, points: np.ndarray
     ) -> None:
-        """Keeps the points that lanes observed, the early ones among them.
-
-        Args:
-            seen: the last step that each lane observed.
-        """
+        """Keeps the points that lanes observed, the early ones among them."""
         assert self.record is not None
         for slot, lanes, at in observed:
             self.record.put(self.seats.cell[lanes], at, points[slot][:, lanes])
@@ -313,8 +316,6 @@ class TileRun:
 
     def _look_back(self, observed: Sequence[Observed], views: Any) -> None:
         """Evaluates the monitored metrics where a call kept what is evaluated at its recorded points."""
-        if not self.compiled.views:
-            return
 
         def rows(leaf: Any) -> Any:
             value = _value(leaf)
