@@ -35,15 +35,23 @@ def reword(function: Any) -> None:
             words = _Words(function, node)
             gradients, features = node.input[:2]
             zero = words.number(0)
-            words.choose(words.compare("Greater", features, zero), gradients, zero)
+            words.put("SelectV2", words.compare("Greater", features, zero), gradients, zero)
             moved[f"{node.name}:backprops:0"] = f"{node.name}:output:0"
         elif node.op == "Sign":
             words = _Words(function, node)
             x, zero = node.input[0], words.number(0)
             rest = words.multiply(x, zero)  # a zero keeps its sign, and what is no number stays none
             below = words.select(words.compare("Less", x, zero), words.number(-1), rest)
-            words.choose(words.compare("Greater", x, zero), words.number(1), below)
+            words.put("SelectV2", words.compare("Greater", x, zero), words.number(1), below)
             moved[f"{node.name}:y:0"] = f"{node.name}:output:0"
+        elif node.op == "IsFinite":
+            words = _Words(function, node)
+            words.put("Less", words.unary("Abs", node.input[0]), words.number(np.inf))
+            moved[f"{node.name}:y:0"] = f"{node.name}:z:0"
+        elif node.op in ("Inv", "Reciprocal"):
+            words = _Words(function, node)
+            words.put("RealDiv", words.number(1), node.input[0])
+            moved[f"{node.name}:y:0"] = f"{node.name}:z:0"
     for node in function.node_def:
         for i, name in enumerate(node.input):
             if name in moved:
@@ -90,9 +98,15 @@ class _Words:
         made.attr["T"].CopyFrom(self.node.attr["T"])
         return output
 
-    def choose(self, mask: str, yes: str, no: str) -> None:
-        """Makes of the node itself what chooses."""
+    def unary(self, kind: str, x: str) -> str:
+        made, output = self._add("_UnaryOpsComposition", (x,), "y")
+        made.attr["T"].CopyFrom(self.node.attr["T"])
+        made.attr["op_names"].list.s.append(kind.encode())
+        return output
+
+    def put(self, kind: str, *inputs: str) -> None:
+        """Makes of the node itself an operation of these."""
         after = [name for name in self.node.input if name.startswith("^")]
-        self.node.op = "SelectV2"
+        self.node.op = kind
         del self.node.input[:]
-        self.node.input.extend([mask, yes, no, *after])
+        self.node.input.extend([*inputs, *after])

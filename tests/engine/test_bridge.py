@@ -37,7 +37,7 @@ def kinds(fn: Callable[..., Any], *args: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", [*bridge.UNARY, "Sign"])
+@pytest.mark.parametrize("kind", [*bridge.UNARY, "Inv", "IsFinite", "Reciprocal", "Sign"])
 def test_operations_of_one_tensor(kind: str, dtype: str) -> None:
     make = getattr(tf.raw_ops, kind)
     name = "features" if bridge.UNARY.get(kind) == "activations" else "x"
