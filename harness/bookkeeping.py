@@ -45,7 +45,7 @@ class Ran(NamedTuple):
     """What a call of a lanes' program gives, beside what it leaves in the books' trace."""
 
     moving: Moving
-    recorded: Recorded  # points [slots, quantities, lanes], those of early steps last
+    recorded: Recorded  # [slots, ...]; points [slots, quantities, lanes], those of early steps last
     steps: int  # that were made, of all lanes alike; the trace's rows from it on mean nothing
 
 

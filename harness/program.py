@@ -32,9 +32,13 @@ from harness.types import Lanes, Program
 Nest = Any
 
 MAX_STRIDES_PER_CALL = 64
-# At a recorded point the host takes four times as long as ten steps of a small network: by a dozen points at
-# once it is little, and who asks for the end of a run does not wait for many.
-FEWEST_VIEWS, MAX_VIEWS_PER_CALL = 2, 16
+# A visit of the host's takes as long as fifteen steps of a small network: for a dozen points at once it is
+# little.
+MAX_VIEWS_PER_CALL = 16
+
+
+def _bytes(specs: Nest) -> int:
+    return sum(spec.dtype.size * spec.shape.num_elements() for spec in tf.nest.flatten(specs))
 
 
 class LiftError(Exception):
@@ -91,10 +95,11 @@ class LaneProgram:
         self.coordinates = 2 if len(leaves) == 1 and tuple(leaves[0].shape) == (2,) else 0
         self.network = lift.is_network(self.start)
         self.metrics = sorted(workload.monitor(self.start))  # asked for once: it looks at whole data sets
-        same = maths.start is build_optimizer(None).eval_params(maths.start, maths.state)
-        self.identity_view = same and (maths.written_out or not self.trailing)
-        self.views = self._views(loop is None)
+        viewed = build_optimizer(None).eval_params(maths.start, maths.state)
+        self.identity_view = viewed is maths.start and (maths.written_out or not self.trailing)
+        self.views = self._views(viewed, by_itself=loop is None)
         self.compile_seconds = 0.0
+        self.seconds_per_step: float | None = None  # of the last call
         self.traces = 0
 
         def graph(fn: Callable[..., Nest], like: Nest, *, jit: bool = jit) -> Graph:
@@ -347,7 +352,8 @@ class LaneProgram:
                 views = tf.nest.map_structure(lambda old, new: self._put(old, place, new), views, seen)
             moving, trace, made, point = self._segment(moving, trace, stand, count, inputs)
             points = self._put(recorded.points, slot, point) if self.program.curves else ()
-            return j + 1, stand.after(made), fresh & (j >= 0), moving, trace, Recorded(points, views)
+            following = tf.where(fresh, j, tf.maximum(j, pieces)) + 1  # only a run that begins is cut early
+            return following, stand.after(made), fresh & (j >= 0), moving, trace, Recorded(points, views)
 
         def unfinished(j: Any, stand: Stand, fresh: Any, moving: Moving, *_: Any) -> tf.Tensor:
             more = (j < last) & tf.reduce_any(moving.going)
@@ -387,29 +393,31 @@ class LaneProgram:
         shape = [slots + len(self.plan.early), 3 + self.coordinates, self.lanes.count]
         return Recorded(tf.TensorSpec(shape, self.real), views)
 
-    def _views(self, by_itself: bool) -> Nest:
+    def _views(self, viewed: Nest, *, by_itself: bool) -> Nest:
         """The specification of what is evaluated at a recorded point, where a call keeps it: () where the
         host sees to one point after another.
 
-        That is where runs may end at a point, where others advance this program, and where it is large: a
-        call's own cost is little then.
-        """
-        if not (self.monitored and self.lockstep and by_itself):
-            return ()
-        last = self.trailing and self.maths.written_out
-        n = self.lanes.count
+        That is where runs may end at a point, where others advance this program, and where two of a call's
+        are too many: they are large, and a call's own cost is little then, or strides are long.
 
-        def spec(leaf: tf.Tensor) -> tf.TensorSpec:
+        Args:
+            viewed: what is evaluated of a single run.
+        """
+        if not (self.monitored and self.lockstep and by_itself and self._strides_in_trace > 1):
+            return ()
+        n, last = self.lanes.count, self.maths.written_out
+
+        def spec(leaf: Any) -> tf.TensorSpec:
+            leaf = tf.convert_to_tensor(leaf)
             return tf.TensorSpec([*leaf.shape, n] if last else [n, *leaf.shape], leaf.dtype)
 
-        views = tf.nest.map_structure(spec, self.start)
-        size = sum(leaf.dtype.size * leaf.shape.num_elements() for leaf in tf.nest.flatten(views))
-        return views if size * FEWEST_VIEWS <= tiling.BYTES_OF_VIEWS else ()
+        views = tf.nest.map_structure(spec, viewed)
+        return views if _bytes(views) * 2 <= tiling.BYTES_OF_VIEWS else ()
 
     @property
     def monitored(self) -> bool:
-        """Whether the lanes are evaluated at every recorded point."""
-        return bool(self.metrics)
+        """Whether the lanes are evaluated at every recorded point: where somebody asks for it."""
+        return bool(self.metrics) and (self.program.curves or self.workload.target_metric != "loss")
 
     @property
     def ends_by_itself(self) -> bool:
@@ -417,24 +425,21 @@ class LaneProgram:
         return self.lockstep and (not self.monitored or bool(self.views)) and self.loop is None
 
     @property
-    def spans_per_call(self) -> int:
-        """The most that a call may be asked for; whole strides, unless one is longer than a call."""
-        rounds = self.plan.rounds
-        most = max(1, tiling.VALUES_PER_CALL // (self.plan.span * self.lanes.count))
-        if most < rounds:
-            return most
-        strides = min(self.plan.strides, most // rounds, MAX_STRIDES_PER_CALL)
-        if self.monitored:
-            strides = min(strides, self._views_per_call)
-        return strides * rounds
+    def _strides_in_trace(self) -> int:
+        """The most strides of which a call's trace may hold all steps; 0 where one is too long."""
+        return tiling.VALUES_PER_CALL // (self.plan.span * self.lanes.count) // self.plan.rounds
 
     @property
-    def _views_per_call(self) -> int:
-        """The most strides of a call at whose points runs are evaluated."""
-        if not self.views:
-            return 1
-        size = sum(leaf.dtype.size * leaf.shape.num_elements() for leaf in tf.nest.flatten(self.views))
-        return min(MAX_VIEWS_PER_CALL, tiling.BYTES_OF_VIEWS // size)
+    def spans_per_call(self) -> int:
+        """The most that a call may be asked for; whole strides, unless one is longer than a call."""
+        strides = min(self.plan.strides, self._strides_in_trace, MAX_STRIDES_PER_CALL)
+        if not strides:
+            return max(1, tiling.VALUES_PER_CALL // (self.plan.span * self.lanes.count))
+        if self.views:
+            strides = min(strides, MAX_VIEWS_PER_CALL, tiling.BYTES_OF_VIEWS // _bytes(self.views))
+        elif self.monitored:
+            strides = 1
+        return strides * self.plan.rounds
 
     @property
     def strides_per_call(self) -> int:

@@ -81,15 +81,16 @@ def tf_xla_flags(given: str, folder: Path, xla: str) -> str:
         xla: XLA's own flags.
     """
     if f"{CACHE_PREFIX}=optgrid-" in given:
-        given = " ".join(flag for flag in given.split() if "persistent_cache" not in flag)
-    if "persistent_cache_directory" in given:
+        ours = CACHE_FOLDER, CACHE_PREFIX
+        given = " ".join(flag for flag in given.split() if flag.partition("=")[0] not in ours)
+    if CACHE_FOLDER in given:
         return given
     made = hashlib.blake2b(xla.encode(), digest_size=4).hexdigest()
-    cached = f"--tf_xla_persistent_cache_directory={folder} {CACHE_PREFIX}=optgrid-{made}"
+    cached = f"{CACHE_FOLDER}={folder} {CACHE_PREFIX}=optgrid-{made}"
     return f"{given} {cached}".strip()
 
 
-CACHE_PREFIX = "--tf_xla_persistent_cache_prefix"
+CACHE_FOLDER, CACHE_PREFIX = "--tf_xla_persistent_cache_directory", "--tf_xla_persistent_cache_prefix"
 
 _BEFORE: dict[str, str | None] = {}  # what the environment said of XLA, until it is put back
 

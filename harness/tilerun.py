@@ -224,7 +224,9 @@ class TileRun:
             begin = time.perf_counter()
             ran, found = self.call(self.compiled.advance, carry, inputs, spans, steps, enough)
             np.asarray(found.seen)  # waits for the device
-            self.train_seconds += time.perf_counter() - begin
+            seconds = time.perf_counter() - begin
+        self.train_seconds += seconds
+        self.compiled.seconds_per_step = seconds / max(ran.steps, 1)
         carry = self.compiled.booked(carry, inputs, ran, found)
         step = np.asarray(carry.step).astype(np.int64)
         live = np.asarray(carry.live)
@@ -266,6 +268,9 @@ class TileRun:
             return self.live.copy(), most, span
         least = int(left[self.live].min())
         strides = min(least // stride, self.compiled.strides_per_call)
+        if self.compiled.views:  # of how long a step takes nothing is known at first
+            pace = self.compiled.seconds_per_step
+            strides = min(strides, 1 if pace is None else int(tiling.SECONDS_PER_CALL / pace) // stride or 1)
         # Where all stand at one step, the call that brings them to their budget also observes them there.
         last = self.compiled.ends_by_itself and strides * stride == least
         return self.live.copy(), strides * self.plan.rounds + last, span
@@ -321,13 +326,18 @@ class TileRun:
             value = _value(leaf)
             return np.asarray(value) if "CPU" in value.device else value
 
+        def look(kept: Any, slot: int) -> dict[str, Any]:
+            return self.warm.evaluator.monitor(tf.nest.map_structure(lambda leaf: leaf[slot], kept))
+
+        found = []
         with _away():
             begin, kept = time.perf_counter(), tf.nest.map_structure(rows, views)
-            for slot, lanes, at in observed:
-                view = tf.nest.map_structure(lambda leaf, slot=slot: leaf[slot], kept)
-                found = self.call(self.warm.evaluator.monitor, view)
-                self._keep_metrics({name: value.numpy() for name, value in found.items()}, lanes, at)
+            for slot, _, _ in observed:
+                values = self.call(look, kept, slot)
+                found.append({name: value.numpy() for name, value in values.items()})
             self.evaluate_seconds += time.perf_counter() - begin
+        for values, (_, lanes, at) in zip(found, observed, strict=True):
+            self._keep_metrics(values, lanes, at)
 
     def _keep_metrics(self, values: dict[str, np.ndarray], lanes: np.ndarray, step: np.ndarray) -> np.ndarray:
         """Keeps what metrics are of lanes at their steps; returns which of them end there, at their target.

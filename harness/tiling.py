@@ -13,14 +13,16 @@ import numpy as np
 from harness.types import Cell, Lanes
 
 EARLY_STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
-# Steps between two looks at who is left, where points are kept or lanes are refilled.
+# Steps between two looks at who is left, where points or views are kept or lanes are refilled.
 LONGEST_SPAN = 25
 # Of all lanes and steps of a call, 4 or 8 bytes each: many enough that a call's own cost, half a millisecond,
 # is a tenth of it, few enough to stay in a cache.
 VALUES_PER_CALL = 2**20
 
-# Of what is evaluated at a call's recorded points, for all lanes.
+# Of what is evaluated at a call's recorded points, for all lanes; two more may be held than are asked for.
 BYTES_OF_VIEWS = 2**23
+# Of a call: who asks for the end waits for it.
+SECONDS_PER_CALL = 2.0
 
 
 @dataclass(frozen=True)

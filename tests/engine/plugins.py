@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
+from workloads.digits_mlp import DigitsMlp
+
 
 @dataclass(frozen=True)
 class Good:
@@ -38,6 +40,13 @@ class Averages(Good):
 
     def eval_params(self, params: Any, state: Any) -> Any:
         return state
+
+
+@dataclass(frozen=True)
+class ByLoss(DigitsMlp):
+    """The shipped perceptron, its target on the loss of batches."""
+
+    target_metric: ClassVar[str] = "loss"
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,13 @@ def test_the_cache_is_where_this_process_has_it_and_apart_by_xlas_flags():
         assert tf_xla_flags(parents, folders[0], "") == first
 
 
+def test_what_else_the_user_says_of_the_cache_goes_to_children():
+    given = "--tf_xla_persistent_cache_read_only=true"
+    made = tf_xla_flags(given, Path("here"), "")
+    assert made.startswith(given)
+    assert tf_xla_flags(made, Path("here"), "") == made
+
+
 def test_a_cache_that_the_user_has_set_stays():
     given = "--tf_xla_persistent_cache_directory=mine --tf_xla_persistent_cache_prefix=my"
     assert tf_xla_flags(given, Path("here"), "") == given
