@@ -238,7 +238,7 @@ class BatchLoop:
         devices = self.devices[:1] if self.central else self.devices
         movings, every_input = _copies(moving, devices), _copies(inputs, self.devices)
         one_step = self._central if self.central else self._mirrored
-        lanes, plan, strides = self.lanes, self.lanes.plan, self.lanes.strides_per_call
+        lanes, plan, strides = self.lanes, self.lanes.plan, self.lanes.calls.strides
         early = np.full([plan.span + 1], strides, np.int32)  # `strides` is where what nobody asks for goes
         for number, at in enumerate(plan.early):
             early[at] = strides + 1 + number
@@ -256,7 +256,7 @@ class BatchLoop:
                 records = records.write(slot, record)
             return k + 1, alive, movings, trace.write(k, row), records, seconds + waited
 
-        trace = _array(lanes.rows, [lanes.lanes.count], lanes.real)
+        trace = _array(lanes.calls.rows, [lanes.lanes.count], lanes.real)
         # The first step is always taken: it moves no lane that is idle, and compiles.
         begin = (tf.constant(0), tf.constant(True), movings, trace, records)
         count, _, movings, trace, records, seconds = tf.while_loop(

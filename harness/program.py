@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from harness import lift, nodes, products, segments, tiling
+from harness import lift, nodes, products, segments
 from harness.bookkeeping import Bookkeeper, Form, Found, Ran, after
+from harness.calls import Calls
 from harness.graphs import Graph, Place
 from harness.kept import Kept
 from harness.lanemaths import Inputs, LaneMaths
@@ -30,15 +31,6 @@ from harness.tiling import RecordPlan
 from harness.types import Lanes, Program
 
 Nest = Any
-
-MAX_STRIDES_PER_CALL = 64
-# A visit of the host's takes as long as fifteen steps of a small network: for a dozen points at once it is
-# little.
-MAX_VIEWS_PER_CALL = 16
-
-
-def _bytes(specs: Nest) -> int:
-    return sum(spec.dtype.size * spec.shape.num_elements() for spec in tf.nest.flatten(specs))
 
 
 class LiftError(Exception):
@@ -97,7 +89,16 @@ class LaneProgram:
         self.metrics = sorted(workload.monitor(self.start))  # asked for once: it looks at whole data sets
         viewed = build_optimizer(None).eval_params(maths.start, maths.state)
         self.identity_view = viewed is maths.start and (maths.written_out or not self.trailing)
-        self.views = self._views(viewed, by_itself=loop is None)
+        # At recorded points: where somebody asks for it.
+        self.monitored = bool(self.metrics) and (program.curves or workload.target_metric != "loss")
+        self.calls = Calls(
+            plan=self.plan,
+            lanes=self.lanes.count,
+            real=self.real,
+            quantities=(3 + self.coordinates) * program.curves,
+            monitored=self.monitored,
+            viewed=self._viewed_specs(viewed) if self.lockstep and loop is None else (),
+        )
         self.compile_seconds = 0.0
         self.seconds_per_step: float | None = None  # of the last call
         self.traces = 0
@@ -108,9 +109,9 @@ class LaneProgram:
         kinds = {"stability": program.stability, "lockstep": self.lockstep}
         self.seating = Seating(maths, graph=graph, **kinds)
         carry = self.empty()
-        self.books = books(Form(self.lanes.count, self.rows, self.real, jit))
+        self.books = books(Form(self.lanes.count, self.calls.rows, self.real, jit))
         moving = segments.moving(carry)
-        self.kept = Kept((moving._replace(going=()), self._recorded_specs()), one_at_a_time=True)
+        self.kept = Kept((moving._replace(going=()), self.calls.recorded), one_at_a_time=True)
         self._advance = graph(self._advance_lanes, 0)
         self._view = graph(self._view_lanes, self.start)
         self.loop = loop(self) if loop is not None else None
@@ -307,7 +308,7 @@ class LaneProgram:
             The trace, what moves, what is recorded, and how many steps were made.
         """
         stand, total = self._stand(moving.going, step, spans * steps)
-        if self.lockstep and not self.program.curves and not self.views:
+        if self.lockstep and not self.program.curves and not self.calls.views:
             moving, trace, total, _ = self._segment(moving, trace, stand, total, inputs)
             return trace, moving, recorded, total
         cut = spans, steps, enough, total
@@ -326,7 +327,7 @@ class LaneProgram:
         total: Any,
     ) -> Any:
         """The steps of a call in segments, each followed by a look at who is left; returns as `_steps`."""
-        rounds, nowhere = self.plan.rounds, self.strides_per_call + 1  # see `_recorded_specs`
+        rounds, nowhere = self.plan.rounds, self.calls.nowhere
         early = self.plan.early
         cuts = tf.constant([0, *early, self.plan.span], tf.int32)
         pieces = len(early)  # the first span has one more
@@ -347,7 +348,7 @@ class LaneProgram:
             count, slot = extent(j, fresh)
             count = tf.minimum(count, total - stand.row)
             views = recorded.views
-            if self.views:
+            if self.calls.views:
                 seen, place = self._viewed(moving, inputs), tf.minimum(slot, nowhere)
                 views = tf.nest.map_structure(lambda old, new: self._put(old, place, new), views, seen)
             moving, trace, made, point = self._segment(moving, trace, stand, count, inputs)
@@ -380,75 +381,24 @@ class LaneProgram:
         asked = tf.minimum(asked, self.program.budget - at + 1)  # at the budget, one observation
         return Stand(row, at, tf.fill([self.lanes.groups], at)), asked
 
-    def _recorded_specs(self) -> Recorded:
-        """The specification of what is recorded in a call, [slots, ...]: a slot for the start of each stride,
-        one for the end of the last, one for all that nobody asks for, and of points, [quantities, lanes], one
-        for each early step."""
-        slots = self.strides_per_call + 2
-        views = tf.nest.map_structure(
-            lambda spec: tf.TensorSpec([slots, *spec.shape], spec.dtype), self.views
-        )
-        if not self.program.curves:
-            return Recorded((), views)
-        shape = [slots + len(self.plan.early), 3 + self.coordinates, self.lanes.count]
-        return Recorded(tf.TensorSpec(shape, self.real), views)
-
-    def _views(self, viewed: Nest, *, by_itself: bool) -> Nest:
-        """The specification of what is evaluated at a recorded point, where a call keeps it: () where the
-        host sees to one point after another.
-
-        That is where runs may end at a point, where others advance this program, and where two of a call's
-        are too many: they are large, and a call's own cost is little then, or strides are long.
+    def _viewed_specs(self, viewed: Nest) -> Nest:
+        """The specification of `_viewed`.
 
         Args:
-            viewed: what is evaluated of a single run.
+            viewed: of a single run.
         """
-        if not (self.monitored and self.lockstep and by_itself and self._strides_in_trace > 1):
-            return ()
         n, last = self.lanes.count, self.maths.written_out
 
         def spec(leaf: Any) -> tf.TensorSpec:
             leaf = tf.convert_to_tensor(leaf)
             return tf.TensorSpec([*leaf.shape, n] if last else [n, *leaf.shape], leaf.dtype)
 
-        views = tf.nest.map_structure(spec, viewed)
-        return views if _bytes(views) * 2 <= tiling.BYTES_OF_VIEWS else ()
-
-    @property
-    def monitored(self) -> bool:
-        """Whether the lanes are evaluated at every recorded point: where somebody asks for it."""
-        return bool(self.metrics) and (self.program.curves or self.workload.target_metric != "loss")
+        return tf.nest.map_structure(spec, viewed)
 
     @property
     def ends_by_itself(self) -> bool:
         """Whether a call that reaches the budget may be asked for one span more, to observe it."""
-        return self.lockstep and (not self.monitored or bool(self.views)) and self.loop is None
-
-    @property
-    def _strides_in_trace(self) -> int:
-        """The most strides of which a call's trace may hold all steps; 0 where one is too long."""
-        return tiling.VALUES_PER_CALL // (self.plan.span * self.lanes.count) // self.plan.rounds
-
-    @property
-    def spans_per_call(self) -> int:
-        """The most that a call may be asked for; whole strides, unless one is longer than a call."""
-        strides = min(self.plan.strides, self._strides_in_trace, MAX_STRIDES_PER_CALL)
-        if not strides:
-            return max(1, tiling.VALUES_PER_CALL // (self.plan.span * self.lanes.count))
-        if self.views:
-            strides = min(strides, MAX_VIEWS_PER_CALL, tiling.BYTES_OF_VIEWS // _bytes(self.views))
-        elif self.monitored:
-            strides = 1
-        return strides * self.plan.rounds
-
-    @property
-    def strides_per_call(self) -> int:
-        return max(1, self.spans_per_call // self.plan.rounds)
-
-    @property
-    def rows(self) -> int:
-        """Of a call's trace: its steps, and where all of a run is one call, what is seen at its end."""
-        return self.spans_per_call * self.plan.span + 1
+        return self.lockstep and (not self.monitored or bool(self.calls.views)) and self.loop is None
 
     def _viewed(self, at: Carry | Moving, inputs: Inputs) -> Nest:
         return at.params if self.identity_view else self._view_lanes(at, inputs)
@@ -483,10 +433,10 @@ class LaneProgram:
         """One call of the compiled program, and what is found in its trace.
 
         Args:
-            spans, steps, enough: see `_steps`; spans of at most `spans_per_call`.
+            spans, steps, enough: see `_steps`; spans of at most `calls.spans`.
         """
-        if steps > self.plan.span or spans > self.spans_per_call + self.ends_by_itself:
-            raise ValueError(f"{spans} spans of {steps} steps do not fit a trace of {self.rows} rows")
+        if steps > self.plan.span or spans > self.calls.spans + self.ends_by_itself:
+            raise ValueError(f"{spans} spans of {steps} steps do not fit a trace of {self.calls.rows} rows")
         ran = self._run(carry, inputs, spans, steps, enough)
         return ran, self.books.look(carry, ran, inputs.targets)
 

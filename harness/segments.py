@@ -52,7 +52,7 @@ class Moving(NamedTuple):
 
 class Recorded(NamedTuple):
     """What a call keeps of the points that are recorded in it; () where it does not. See
-    `LaneProgram._recorded_specs`."""
+    `harness.calls.Calls.recorded`."""
 
     points: Nest
     views: Nest  # what is evaluated there

@@ -186,7 +186,7 @@ class TileRun:
                 inputs = self._inputs()
             if fresh.any():
                 carry = self.call(self.compiled.seat, carry, inputs, tensor(fresh.copy()))
-            if self.compiled.monitored and not self.compiled.views:
+            if self.compiled.monitored and not self.compiled.calls.views:
                 carry = self._monitor(carry, inputs)
             carry = self._call(carry, inputs)
 
@@ -234,7 +234,7 @@ class TileRun:
         observed = list(self._observed(go, seen))
         if self.record is not None:
             self._record(observed, go, seen, np.asarray(ran.recorded.points))
-        if self.compiled.views:
+        if self.compiled.calls.views:
             self._look_back(observed, ran.recorded.views)
         finished = go & ~live
         self.was_step, self.live = step, live & (self.seats.cell >= 0)
@@ -247,7 +247,7 @@ class TileRun:
 
         Lanes at their budget need one observation; lanes nearer to it than a stride, the rest of a stride.
         """
-        span, stride, most = self.plan.span, self.plan.stride, self.compiled.spans_per_call
+        span, stride, most = self.plan.span, self.plan.stride, self.compiled.calls.spans
         if not (self.program.curves or self.compiled.monitored or self.compiled.lockstep):
             # Nothing is recorded in between, and each lane ends at its own budget.
             return self.live.copy(), min(int(left[self.live].max()) // span + 1, most), span
@@ -267,8 +267,8 @@ class TileRun:
         if most < self.plan.rounds:
             return self.live.copy(), most, span
         least = int(left[self.live].min())
-        strides = min(least // stride, self.compiled.strides_per_call)
-        if self.compiled.views:  # of how long a step takes nothing is known at first
+        strides = min(least // stride, self.compiled.calls.strides)
+        if self.compiled.calls.views:  # of how long a step takes nothing is known at first
             pace = self.compiled.seconds_per_step
             strides = min(strides, 1 if pace is None else int(tiling.SECONDS_PER_CALL / pace) // stride or 1)
         # Where all stand at one step, the call that brings them to their budget also observes them there.
@@ -294,10 +294,10 @@ class TileRun:
         Args:
             seen: the last step that each lane observed.
         """
-        if self.record is None and not self.compiled.views:
+        if self.record is None and not self.compiled.calls.views:
             return
         begun = go & self._on_grid
-        for slot in range(self.compiled.strides_per_call + 1):
+        for slot in range(self.compiled.calls.strides + 1):
             at = self.was_step + slot * self.plan.stride
             lanes = np.flatnonzero(begun & (at <= seen))
             if not lanes.size:

@@ -22,7 +22,7 @@ LAYERS = [
     {"contractions"},
     {"lanes_last"},
     {"segments", "starts", "evaluation", "means", "checks"},
-    {"lanemaths", "bookkeeping"},
+    {"lanemaths", "bookkeeping", "calls"},
     {"seating"},
     {"program", "report", "planning"},
     {"tilerun", "batchsplit", "results"},

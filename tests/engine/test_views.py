@@ -15,7 +15,7 @@ from harness.runtime import tensorflow
 
 tensorflow()
 
-from harness import program, tiling  # noqa: E402
+from harness import calls, tiling  # noqa: E402
 from harness.evaluation import Evaluator  # noqa: E402
 from harness.program import LaneProgram  # noqa: E402
 from tests.engine.frames import PROVENANCE  # noqa: E402
@@ -80,14 +80,14 @@ def test_many_points_at_once_are_one_after_another(
 ) -> None:
     record = {"points": 8, "curves": curves}
     fields = {"optimizers": [optimizer], "learning_rates": rates, "record": record} | more
-    at_once, calls = run(**fields)
-    monkeypatch.setattr(program, "MAX_VIEWS_PER_CALL", 2)
+    at_once, asked = run(**fields)
+    monkeypatch.setattr(calls, "MAX_STRIDES_EVALUATED", 2)
     monkeypatch.setattr(tiling, "BYTES_OF_VIEWS", tiling.BYTES_OF_VIEWS - 1)  # is not that program
     by_two, more_calls = run(**fields)
     monkeypatch.setattr(tiling, "BYTES_OF_VIEWS", 0)
     one_by_one, most_calls = run(**fields)
-    assert len(calls) < len(more_calls) < len(most_calls)
-    assert max(calls) >= 6 and max(more_calls) <= 3 and max(most_calls) == 1  # with a last look at the end
+    assert len(asked) < len(more_calls) < len(most_calls)
+    assert max(asked) >= 6 and max(more_calls) <= 3 and max(most_calls) == 1  # with a last look at the end
     assert "diverged" in set(at_once[0]["status"])
     if curves:
         losses = at_once[1]["validation_loss"]
