@@ -100,7 +100,7 @@ class LaneProgram:
             viewed=self._viewed_specs(viewed) if self.lockstep and loop is None else (),
         )
         self.compile_seconds = 0.0
-        self.seconds_per_step: float | None = None  # of the last call
+        self.seconds_per_step: float | None = None  # of the last call of a span or more
         self.traces = 0
 
         def graph(fn: Callable[..., Nest], like: Nest, *, jit: bool = jit) -> Graph:

@@ -73,7 +73,7 @@ def tf_xla_flags(given: str, folder: Path, xla: str) -> str:
     """TensorFlow's flags for XLA: what the user has set, and XLA's cache unless they have set that.
 
     Those of a process that this one was started by are made anew: its cache need not be in the same folder,
-    nor its flags of XLA the same: what is cached depends on them, and TensorFlow does not look at them.
+    nor its flags of XLA the same. What is cached depends on them, and TensorFlow does not look at them.
 
     Args:
         given: flags.

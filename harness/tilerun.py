@@ -226,7 +226,8 @@ class TileRun:
             np.asarray(found.seen)  # waits for the device
             seconds = time.perf_counter() - begin
         self.train_seconds += seconds
-        self.compiled.seconds_per_step = seconds / max(ran.steps, 1)
+        if ran.steps >= self.plan.span:  # of fewer, a call's own cost is the most
+            self.compiled.seconds_per_step = seconds / ran.steps
         carry = self.compiled.booked(carry, inputs, ran, found)
         step = np.asarray(carry.step).astype(np.int64)
         live = np.asarray(carry.live)

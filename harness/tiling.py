@@ -21,7 +21,7 @@ VALUES_PER_CALL = 2**20
 
 # Of what is evaluated at a call's recorded points, for all lanes; two more may be held than are asked for.
 BYTES_OF_VIEWS = 2**23
-# Of a call: who asks for the end waits for it.
+# Of a call that comes back for several points at once: who asks for the end waits for it.
 SECONDS_PER_CALL = 2.0
 
 
