@@ -24,11 +24,14 @@ PLACES = 15  # at most, of a round: XLA first makes a copy of what more terms th
 FEW = 3  # channels: with fewer, patches are small beside what is made of them
 
 
-def convolution(op: Any, given: Sequence[tf.Tensor], geometry: Geometry) -> tf.Tensor | None:
+def convolution(
+    op: Any, given: Sequence[tf.Tensor], geometry: Geometry, onto: tf.Tensor | None = None
+) -> tf.Tensor | None:
     """What one of `convolutions.KINDS` computes for all lanes, [..., lanes].
 
     Args:
         given: its inputs, each [..., lanes] or, where lanes share it, [..., 1]; sizes are not looked at.
+        onto: what a gradient by filters is added to.
 
     Returns:
         None where places or filters leave something out, and where there are too few channels, or too few
@@ -40,12 +43,17 @@ def convolution(op: Any, given: Sequence[tf.Tensor], geometry: Geometry) -> tf.T
         return _of_maps(given[2], given[1], geometry, nodes.sizes(op.outputs[0]))
     maps = given[0]
     if op.type == OF_FILTERS:
-        return _of_filters(_padded(maps, geometry), given[2], geometry)
+        return _of_filters(_padded(maps, geometry), given[2], geometry, onto)
     return _forward(maps, given[1], geometry)
 
 
 def of_shared_maps(
-    op: Any, maps: tf.Tensor, other: tf.Tensor, geometry: Geometry, made: dict[Any, tf.Tensor]
+    op: Any,
+    maps: tf.Tensor,
+    other: tf.Tensor,
+    geometry: Geometry,
+    made: dict[Any, tf.Tensor],
+    onto: tf.Tensor | None = None,
 ) -> tf.Tensor | None:
     """`convolution` of maps that all lanes share, [examples, h, w, channels], by patches of them, which are
     made once for all lanes and small beside what is made of them.
@@ -53,6 +61,7 @@ def of_shared_maps(
     Args:
         other: filters or slopes, [..., lanes].
         made: patches by what they are made of; takes those that it does not have.
+        onto: what a gradient by filters is added to.
 
     Returns:
         None where places or filters leave something out, and of `convolutions.OF_MAPS`.
@@ -65,7 +74,8 @@ def of_shared_maps(
     shape = [*op.outputs[0].shape, nodes.sizes(other)[-1]]
     patches, terms = made[key], 1 if op.type == OF_FILTERS else 0
     factor = nodes.reshape(other, [nodes.sizes(patches)[terms], *shape[-2:]])
-    out = products.product(patches, factor, (terms, 0))
+    onto = None if onto is None else nodes.reshape(onto, [-1, *shape[-2:]])
+    out = products.product(patches, factor, (terms, 0), onto)
     return nodes.reshape(out, shape)
 
 
@@ -151,7 +161,7 @@ def _forward(maps: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tens
     return _added(0, rounds, some, zeros)
 
 
-def _of_filters(maps: tf.Tensor, slopes: tf.Tensor, geometry: Geometry) -> tf.Tensor:
+def _of_filters(maps: tf.Tensor, slopes: tf.Tensor, geometry: Geometry, onto: tf.Tensor | None) -> tf.Tensor:
     """An offset after another, each a sum over all places: a round takes some rows of some examples."""
     channels, of_maps = nodes.sizes(maps)[3:]
     examples, rows, columns, count, lanes = nodes.sizes(slopes)
@@ -176,16 +186,23 @@ def _of_filters(maps: tf.Tensor, slopes: tf.Tensor, geometry: Geometry) -> tf.Te
             y = nodes.unstack(nodes.reshape(y, [terms, 1, count, lanes]), 0)
             return products.multiplied(x, y)
 
-        return _rounds(examples // deep * grid[0] * grid[1], some)
+        blocks = examples // deep * grid[0] * grid[1]
+        if blocks == 2:  # at once, for XLA would take the loop apart
+            return products.total([*some(0), *some(1)])
+        return _rounds(blocks, some)
 
     shape = [channels, count, max(of_maps, lanes)]
+    offsets = len(geometry.offsets)
 
     def body(v: tf.Tensor, out: tf.Tensor) -> tf.Tensor:
-        made = nodes.reshape(at(v), [1, *shape])
-        return dynamic_update_slice(out, made, nodes.stack_of([v, 0, 0, 0]))
+        made, place = nodes.reshape(at(v), [1, *shape]), nodes.stack_of([v, 0, 0, 0])
+        if onto is not None:
+            made = nodes.add(nodes.cut(out, place, [1, *shape]), made)
+        return dynamic_update_slice(out, made, place)
 
-    out = nodes.written(body, [len(geometry.offsets), *shape], maps.dtype, len(geometry.offsets))
-    return tf.reshape(out, [*geometry.kernel, *shape])
+    begin = None if onto is None else nodes.reshape(onto, [offsets, *shape])
+    out = nodes.written(body, [offsets, *shape], maps.dtype, offsets, begin)
+    return nodes.reshape(out, [*geometry.kernel, *shape])
 
 
 def _of_maps(slopes: tf.Tensor, filters: tf.Tensor, geometry: Geometry, shape: Sequence[Any]) -> tf.Tensor:

@@ -215,9 +215,10 @@ class LaneMaths:
 
         def part(k: tf.Tensor, sums: Nest) -> tuple[tf.Tensor, Nest]:
             some = tf.nest.map_structure(lambda leaf: cut(leaf, k), batch)
-            found = self.lifting(one, [moving.params], [some])
+            traced = self.lifting.trace(one, [moving.params], [some])
+            sums = self.lifting.run(traced, [moving.params], [some], onto=tf.nest.flatten(sums))
             k = lift.in_kernels(k) if self.lifting.foreign else k
-            return k + 1, tf.nest.map_structure(nodes.add, sums, found)
+            return k + 1, sums
 
         begin = tf.zeros([self.lanes.count], self.real), tf.nest.map_structure(tf.zeros_like, moving.params)
         _, sums = nodes.loop(lambda k, _: k < self.parts, part, (nodes.constant(0), begin))

@@ -111,6 +111,7 @@ class Lifting:
     def __init__(self, lanes: int):
         self.lanes, self.foreign = lanes, False
         self._patches: dict[Any, tf.Tensor] = {}  # of the maps of what is being lifted
+        self._onto: dict[Any, tf.Tensor] = {}  # by what is made: what it is added to
 
     def __call__(self, fn: Callable[..., Nest], args: Nest, shared: Nest = ()) -> Nest:
         """`fn(*args, *shared)` for every lane; leaves of `args` and of the result are [..., lanes].
@@ -128,11 +129,19 @@ class Lifting:
         made = trace("one", fn, (*one, *of_all))
         return Traced(made, made.structured_outputs)
 
-    def run(self, traced: Traced, args: Nest, shared: Nest = (), change: Mapping[int, Change] = NONE) -> Nest:
+    def run(
+        self,
+        traced: Traced,
+        args: Nest,
+        shared: Nest = (),
+        change: Mapping[int, Change] = NONE,
+        onto: Sequence[tf.Tensor] = (),
+    ) -> Nest:
         """What was traced, for every lane.
 
         Args:
             change: by the place of a leaf of the result: what becomes of it, and of all that is made of it.
+            onto: what the leaves of the result are added to; none: they are not.
 
         Raises:
             NotLifted: an operation is not known, and holds others; or it is not the same at every call.
@@ -141,13 +150,22 @@ class Lifting:
         given += [Value(leaf, False) for leaf in tf.nest.flatten(shared)]
         given += [Value(outer, False) for outer, _ in traced.graph.captures]
         try:
+            made_by = _makers(traced.graph) if onto else {}
+            for place, maker in made_by.items():
+                self._onto[maker] = nodes.reshape(onto[place], [*maker.deref().shape, self.lanes])
             found = self._graph(traced.graph, given, change)
         except Exception as error:  # of TensorFlow's: what the user wrote has been traced already
             raise NotLifted(f"cannot be vectorized with lanes last: {error}") from error
         finally:
+            left = {*self._onto}
             self._patches.clear()
+            self._onto.clear()
         ends = zip(found, traced.graph.outputs, strict=True)
-        return tf.nest.pack_sequence_as(traced.like, [self._spread(value, out.shape) for value, out in ends])
+        made = [self._spread(value, out.shape) for value, out in ends]
+        for place, begin in enumerate(onto):
+            if made_by.get(place) in (None, *left):
+                made[place] = nodes.add(begin, made[place])
+        return tf.nest.pack_sequence_as(traced.like, made)
 
     def _graph(self, graph: Any, given: Sequence[Value], change: Mapping[int, Change] = NONE) -> list[Value]:
         """What a graph returns, of the values of its inputs."""
@@ -237,7 +255,7 @@ class Lifting:
     def _matmul(self, op: Any, values: list[Value]) -> Made:
         a, b = (value.aligned for value in values)
         inner = 0 if op.get_attr("transpose_a") else 1, 1 if op.get_attr("transpose_b") else 0
-        return products.product(a, b, inner)
+        return products.product(a, b, inner, self._onto.pop(op.outputs[0].ref(), None))
 
     def _batch_matmul(self, op: Any, values: list[Value]) -> Made:
         return contractions.batch_matmul(op, *(value.aligned for value in values))
@@ -267,12 +285,14 @@ class Lifting:
         geometry = convolutions.Geometry.of(op)
         if geometry is None:
             return None
-        maps, last = values[0], [value.aligned for value in values]
+        maps, last, onto = values[0], [value.aligned for value in values], None
+        if op.type == convolutions.OF_FILTERS and geometry.plain:
+            onto = self._onto.pop(op.outputs[0].ref(), None)
         if maps.lanes or op.type == convolutions.OF_MAPS:
-            made = convolved.convolution(op, last, geometry)
+            made = convolved.convolution(op, last, geometry, onto)
         else:
             other = last[2 if op.type == convolutions.OF_FILTERS else 1]
-            made = convolved.of_shared_maps(op, maps.tensor, other, geometry, self._patches)
+            made = convolved.of_shared_maps(op, maps.tensor, other, geometry, self._patches, onto)
         if made is not None:
             return made
         return self._as_product(op, values, geometry)
@@ -481,6 +501,21 @@ def _of_shape(op: Any, i: int) -> Any:
 
 def _channels_last(op: Any) -> bool:
     return op.get_attr("data_format") in (b"NHWC", "NHWC")
+
+
+def _makers(graph: Any) -> dict[int, Any]:
+    """By the place of a leaf of the result: a reference to the tensor that it is but for its shape, where
+    nothing else is made of that tensor."""
+    found = {}
+    for place, tensor in enumerate(graph.outputs):
+        others = [*graph.outputs[:place], *graph.outputs[place + 1 :]]
+        users: list[Any] = []
+        while tensor.consumers() == users and not any(tensor is other for other in others):
+            if tensor.op.type not in ("Identity", "Reshape"):
+                found[place] = tensor.ref()
+                break
+            users, tensor = [tensor.op], tensor.op.inputs[0]
+    return found
 
 
 def _source(tensor: Any) -> Any:

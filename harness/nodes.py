@@ -274,14 +274,23 @@ class Space:
         self.end = self.begin
 
 
-def written(body: Callable[..., tf.Tensor], shape: Sequence[int], dtype: tf.DType, last: int) -> tf.Tensor:
+def written(
+    body: Callable[..., tf.Tensor],
+    shape: Sequence[int],
+    dtype: tf.DType,
+    last: int,
+    onto: tf.Tensor | None = None,
+) -> tf.Tensor:
     """`out = body(k, out)` for every whole number k below `last`.
 
     Args:
         body: writes to `out`, and does not read it: at first it holds what was written in the round before
             of a loop around. The places that are written are the same in every round of every such loop; all
             others are zero. What is written is computed even where nobody reads it: a loop around keeps it.
+        onto: what `out` holds at first, and `body` may read.
     """
+    if onto is not None:
+        return repeat(lambda k, out: [body(k, out)], [onto], last)[0]
     space = Space(ops.get_default_graph(), shape, dtype)
     (space.end,) = repeat(lambda k, out: [body(k, out)], [space.begin], last)
     return space.end

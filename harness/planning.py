@@ -139,7 +139,8 @@ def _parts(workload: Any, params: Any, batch: Any, fixed: int, made: int, *, con
         return 1
     for parts in range(2, examples + 1):
         small = made // parts * ladder.VECTOR <= ladder.PART_BYTES or (convolves and parts == examples)
-        if small and examples % parts == 0:
+        few = not convolves or examples // parts <= ladder.IMAGES
+        if small and few and examples % parts == 0:
             return parts if mean_of_parts(workload, params, batch, parts) else 1
     return 1
 

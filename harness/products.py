@@ -23,6 +23,7 @@ Join = Callable[[list[tf.Tensor]], tf.Tensor]
 
 TERMS = 12  # of a round: sums are read and written once a round
 LONG = 32  # a row of a product that is made by itself
+SHORT = 8  # the same where it takes more than two terms, which would be as many passes over the product
 CHAINS = 4  # sums of a round that do not wait for each other
 
 
@@ -34,12 +35,15 @@ def exact(op: Any) -> bool:
     return precise and all(x.shape.num_elements() for x in numbers)
 
 
-def product(a: tf.Tensor, b: tf.Tensor, inner: tuple[int, int] = (1, 0)) -> tf.Tensor:
+def product(
+    a: tf.Tensor, b: tf.Tensor, inner: tuple[int, int] = (1, 0), onto: tf.Tensor | None = None
+) -> tf.Tensor:
     """a @ b of every lane: [m, k, lanes or 1] and [k, n, lanes or 1] → [m, n, lanes].
 
     Args:
         a, b: at least one of the two has lanes.
         inner: the axis k of each, 0 or 1.
+        onto: what it is added to, [m, n, lanes].
     """
     # One factor's vectors stay in registers while the other's pass by: what all lanes share, or the shorter
     # one, which fits the first-level cache.
@@ -48,9 +52,10 @@ def product(a: tf.Tensor, b: tf.Tensor, inner: tuple[int, int] = (1, 0)) -> tf.T
     stay, passing = (b, a) if passes_a else (a, b)
     axes = (inner[1], inner[0]) if passes_a else inner
     if rows_apart(_size(stay, axes[0]), _size(stay, 1 - axes[0]), _size(passing, 1 - axes[1])):
-        return _row_by_row(stay, passing, axes, turned=passes_a)
+        return _row_by_row(stay, passing, axes, onto, turned=passes_a)
     out = _in_rounds(stay, passing, axes)
-    return tf.transpose(out, [1, 0, 2]) if passes_a else out
+    out = tf.transpose(out, [1, 0, 2]) if passes_a else out
+    return out if onto is None else nodes.add(out, onto)
 
 
 def _in_rounds(stay: tf.Tensor, passing: tf.Tensor, axes: tuple[int, int]) -> tf.Tensor:
@@ -82,28 +87,33 @@ def _summed(some: Callable[..., tf.Tensor], first: int, each: int, rounds: int) 
     return out
 
 
-def _row_by_row(stay: tf.Tensor, passing: tf.Tensor, axes: tuple[int, int], *, turned: bool) -> tf.Tensor:
+def _row_by_row(
+    stay: tf.Tensor, passing: tf.Tensor, axes: tuple[int, int], onto: tf.Tensor | None, *, turned: bool
+) -> tf.Tensor:
     """As `_in_rounds`, of a few terms: a row of `stay` after another, each written once.
 
     In a loop, so that it is in memory: XLA would compute a sum of a few terms wherever it is read.
 
     Args:
+        onto: see `product`.
         turned: whether what is made is [rows of `passing`, rows of `stay`, lanes].
     """
     rows, columns, terms = _size(stay, 1 - axes[0]), _size(passing, 1 - axes[1]), _size(stay, axes[0])
     lanes = max(_size(stay, 2), _size(passing, 2))
     shape = [columns, rows, lanes] if turned else [rows, columns, lanes]
+    row = [columns, 1, lanes] if turned else [1, columns, lanes]
 
     def body(k: tf.Tensor, out: tf.Tensor) -> tf.Tensor:
         own = _factors(_cut(stay, 1 - axes[0], k, 1), axes[0], 1, 0, terms)
         # From 0 on, which XLA must not know: it would take the factors apart before the loop.
         others = _factors(passing, axes[1], 0, nodes.minimum(k, 0), terms)
-        row, place = total(multiplied(own, others)), [k, 0, 0]
-        if turned:
-            row, place = nodes.reshape(row, [columns, 1, lanes]), [0, k, 0]
-        return dynamic_update_slice(out, row, nodes.stack_of(place))
+        made, place = total(multiplied(own, others)), nodes.stack_of([0, k, 0] if turned else [k, 0, 0])
+        made = nodes.reshape(made, row) if turned else made
+        if onto is not None:
+            made = nodes.add(nodes.cut(out, place, row), made)
+        return dynamic_update_slice(out, made, place)
 
-    return nodes.written(body, shape, stay.dtype, rows)
+    return nodes.written(body, shape, stay.dtype, rows, onto)
 
 
 def stack_of_products(a: tf.Tensor, b: tf.Tensor, inner: tuple[int, int] = (2, 1)) -> tf.Tensor:
@@ -230,15 +240,14 @@ def rounds_of(terms: int) -> tuple[int, int, int]:
     if terms < 3:
         return terms, 0, 0
     rounds = max(2, -(-terms // TERMS) - 1)
-    each = -(-terms // (rounds + 1))
-    each -= each * rounds >= terms
+    each = min(TERMS, (terms - 1) // rounds)  # the first is code of its own: the fewer, the less to compile
     return terms - each * rounds, each, rounds
 
 
 def rows_apart(terms: int, rows: int, columns: int) -> bool:
     """Whether a product is made a row after another: of few terms, in rows that are long enough for a loop of
     their own, and more than one, for XLA takes a loop of one round apart."""
-    return terms <= TERMS and rows > 1 and columns >= LONG
+    return terms <= TERMS and rows > 1 and columns >= (SHORT if terms > 2 else LONG)
 
 
 def multiplied(x: Sequence[tf.Tensor], y: Sequence[tf.Tensor]) -> list[tf.Tensor]:

@@ -72,6 +72,32 @@ def test_lanes_are_runs(maps: Any, filters: Any, how: Any, shared: bool) -> None
             np.testing.assert_allclose(value, right, rtol=1e-11, atol=1e-11, err_msg=way.__name__)
 
 
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(("maps", "filters", "how"), SHAPES)
+def test_gradients_are_added_to_what_is_given(maps: Any, filters: Any, how: Any, shared: bool) -> None:
+    w, m = numbers(LANES, *filters, seed=1), numbers(*([1] if shared else [LANES]), *maps, seed=2)
+    args, given = [lift.store(tf.constant(w), True)], []
+    if shared:
+        given.append(tf.constant(m[0]))
+    else:
+        args.append(lift.store(tf.constant(m), True))
+
+    def of_filters(f: Any, x: Any) -> Any:
+        return convolved(f, x, **how)[1]
+
+    def alone(args: Any) -> Any:
+        return Lifting(LANES)(of_filters, args, given)
+
+    def summed(args: Any, begin: Any) -> Any:
+        lifting = Lifting(LANES)
+        return lifting.run(lifting.trace(of_filters, args, given), args, given, onto=[begin])
+
+    made = tf.function(alone, jit_compile=True, autograph=False)(args)
+    begin = tf.constant(numbers(*made.shape, seed=3))
+    found = tf.function(summed, jit_compile=True, autograph=False)(args, begin)
+    np.testing.assert_allclose(found, made + begin, rtol=1e-11, atol=1e-11)
+
+
 @pytest.mark.parametrize(("maps", "filters", "how"), SHAPES[:2] + SHAPES[5:8])
 def test_a_single_lane_is_made_by_products(maps: Any, filters: Any, how: Any) -> None:
     w, m = numbers(*filters, seed=1), numbers(*maps, seed=2)

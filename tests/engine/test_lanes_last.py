@@ -45,6 +45,17 @@ def test_product_is_numpys(m, k, n, inner, shared):
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize(("m", "k", "n"), [*SHAPES, (10, 4, 64), (64, 3, 9), (64, 3, 7), (1, 5, 32)])
+@pytest.mark.parametrize("shared", ["none", "a", "b"])
+def test_product_is_added_to_what_is_given(m, k, n, shared):
+    a = numbers(m, k, 1 if shared == "a" else LANES, seed=1, dtype="float64")
+    b = numbers(k, n, 1 if shared == "b" else LANES, seed=2, dtype="float64")
+    begin = numbers(m, n, LANES, seed=3, dtype="float64")
+    found = compiled(lambda x, y, z: products.product(x, y, (1, 0), z), a, b, begin)
+    whole = [np.broadcast_to(x, (*x.shape[:2], LANES)) for x in (a, b)]
+    np.testing.assert_allclose(found, begin + np.einsum("mkl,knl->mnl", *whole), rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("size", [1, 2, 12, 13, 64, 100])
 @pytest.mark.parametrize("axis", [0, 1])
 def test_fold_is_numpys(size, axis):
@@ -107,6 +118,41 @@ def through(w, x):
 @tf.function
 def inside(w, x):
     return tf.reduce_sum(tf.matmul(x, tf.transpose(x)), axis=1) + tf.reduce_sum(w)
+
+
+def tied(w, x):
+    made = tf.matmul(x, CONSTANT, transpose_a=True)
+    return made, tf.reshape(made, [-1])
+
+
+SUMMED = {
+    "a product": lambda w, x: tf.matmul(x, CONSTANT, transpose_a=True),
+    "in another shape": lambda w, x: tf.reshape(tf.matmul(x, CONSTANT, transpose_a=True), [4, 9]),
+    "of which something else is made": lambda w, x: (tf.matmul(x, x, True), tf.exp(tf.matmul(x, x, True))),
+    "twice": tied,
+    "the same twice": lambda w, x: (tied(w, x)[0],) * 2,
+    "what was given": lambda w, x: (x, w),
+    "what lanes share": lambda w, x: tf.matmul(CONSTANT, CONSTANT, transpose_a=True),
+    "gradients": lambda w, x: (tf.reduce_sum(w), *gradients(w, x)),
+    "a product behind a function": lambda w, x: inside(w, x),
+}
+
+
+@pytest.mark.parametrize("name", SUMMED)
+def test_a_result_is_added_to_what_is_given(name):
+    fn, w, x = SUMMED[name], numbers(6, LANES, seed=1), numbers(4, 6, LANES, seed=2)
+    plain = compiled(lambda w, x: Lifting(LANES)(fn, [w, x]), w, x)
+    begin = [numbers(*leaf.shape, seed=3 + i) for i, leaf in enumerate(tf.nest.flatten(plain))]
+
+    def summed(w, x, *begin):
+        lifting = Lifting(LANES)
+        found = lifting.run(lifting.trace(fn, [w, x]), [w, x], onto=begin)
+        assert not lifting._onto
+        return found
+
+    found = compiled(summed, w, x, *begin)
+    for value, made, before in zip(tf.nest.flatten(found), tf.nest.flatten(plain), begin, strict=True):
+        np.testing.assert_allclose(value, made + before, rtol=1e-5, atol=1e-5)
 
 
 def gradients(w, x):

@@ -191,7 +191,7 @@ class Summed(DigitsCnn):
 @pytest.mark.parametrize(
     ("workload", "parts"),
     [
-        ("digits_cnn", 8),
+        ("digits_cnn", 16),
         ("digits_cnn(batch_size=61)", 61),
         ("digits_cnn(batch_size=4)", 1),  # all of it stays near the core
         ("digits_cnn(side=28)", 64),
