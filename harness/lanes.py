@@ -46,10 +46,10 @@ WRITTEN_OUT_BYTES = 10 * 2**20
 # (64-64-64-10 of a batch of 256: 1,000 and 690; convolutions do): so much of a part for 16 lanes, of which a
 # step that XLA has fused holds about a third at once.
 PART_BYTES = 2_400_000
-# At most of a part of pictures: gradients by filters are then sums of few enough terms to be made at once.
-# Milliseconds by parts of 8 and of 4: 8 x 8 195 and 192, compiling 0.88 of the
-# time; with 8 and 8 filters (4 seeds) 74 and 70; 10 x 10 98 and 100.
-IMAGES = 4
+# Of a part, where it is of pictures: gradients by filters are then one sum of few terms where maps are
+# small, and there is less to compile. Milliseconds by parts of 8 and of 4: 8 x 8 195 and 192, compiling 0.88
+# of the time; with 8 and 8 filters (4 seeds) 74 and 70; 10 x 10 98 and 100. By parts of 2: 8 x 8 201.
+IMAGES = (3, 4)
 SHARE_ABOVE = 2048
 
 

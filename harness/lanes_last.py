@@ -61,6 +61,7 @@ NO_PRODUCTS = frozenset({
     *("UnsortedSegmentSum",),
 })  # fmt: skip
 COUNTED = frozenset({tf.bool, tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.int32, tf.int64})
+SUMMED = frozenset({"MatMul", convolutions.OF_FILTERS})  # sums that may begin with something
 MASKS = ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
 MADE_OF_NOTHING = frozenset({"Const", "Identity", "NoOp", "Placeholder", "Reshape"})
 
@@ -141,7 +142,7 @@ class Lifting:
 
         Args:
             change: by the place of a leaf of the result: what becomes of it, and of all that is made of it.
-            onto: what the leaves of the result are added to; none: they are not.
+            onto: what the leaves of the result are added to, not with `change`; none: they are not.
 
         Raises:
             NotLifted: an operation is not known, and holds others; or it is not the same at every call.
@@ -150,9 +151,9 @@ class Lifting:
         given += [Value(leaf, False) for leaf in tf.nest.flatten(shared)]
         given += [Value(outer, False) for outer, _ in traced.graph.captures]
         try:
-            made_by = _makers(traced.graph) if onto else {}
-            for place, maker in made_by.items():
-                self._onto[maker] = nodes.reshape(onto[place], [*maker.deref().shape, self.lanes])
+            makers = _makers(traced.graph) if onto else {}
+            for place, maker in makers.items():
+                self._onto[maker.ref()] = nodes.reshape(onto[place], [*maker.shape, self.lanes])
             found = self._graph(traced.graph, given, change)
         except Exception as error:  # of TensorFlow's: what the user wrote has been traced already
             raise NotLifted(f"cannot be vectorized with lanes last: {error}") from error
@@ -163,7 +164,7 @@ class Lifting:
         ends = zip(found, traced.graph.outputs, strict=True)
         made = [self._spread(value, out.shape) for value, out in ends]
         for place, begin in enumerate(onto):
-            if made_by.get(place) in (None, *left):
+            if place not in makers or makers[place].ref() in left:
                 made[place] = nodes.add(begin, made[place])
         return tf.nest.pack_sequence_as(traced.like, made)
 
@@ -504,17 +505,19 @@ def _channels_last(op: Any) -> bool:
 
 
 def _makers(graph: Any) -> dict[int, Any]:
-    """By the place of a leaf of the result: a reference to the tensor that it is but for its shape, where
-    nothing else is made of that tensor."""
+    """By the place of a leaf of the result: the tensor that it is but for its shape, where that can be added
+    to something as it is made, and nothing else is made of it."""
     found = {}
     for place, tensor in enumerate(graph.outputs):
         others = [*graph.outputs[:place], *graph.outputs[place + 1 :]]
         users: list[Any] = []
         while tensor.consumers() == users and not any(tensor is other for other in others):
-            if tensor.op.type not in ("Identity", "Reshape"):
-                found[place] = tensor.ref()
-                break
-            users, tensor = [tensor.op], tensor.op.inputs[0]
+            if tensor.op.type in ("Identity", "Reshape"):
+                users, tensor = [tensor.op], tensor.op.inputs[0]
+                continue
+            if tensor.op.type in SUMMED and tensor.shape.is_fully_defined():
+                found[place] = tensor
+            break
     return found
 
 

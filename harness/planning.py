@@ -126,7 +126,8 @@ def _activation_bytes(tf: Any, workload: Any, params: Any, batch: Any) -> tuple[
 
 def _parts(workload: Any, params: Any, batch: Any, fixed: int, made: int, *, convolves: bool) -> int:
     """How many parts a batch is cut into, so that a vector of lanes stays near the core with all that a step
-    makes of a part; 1 where it stays there anyway, cannot be made to, or the batch cannot be cut.
+    makes of a part; 1 where it stays there anyway, cannot be made to, or the batch cannot be cut. Parts of
+    pictures are smaller where that lets a batch be cut into as many as are the fastest (`lanes.IMAGES`).
 
     Args:
         fixed: bytes of a lane that do not depend on the batch.
@@ -137,12 +138,12 @@ def _parts(workload: Any, params: Any, batch: Any, fixed: int, made: int, *, con
     whole = (fixed + made) * ladder.VECTOR <= ladder.VECTORS_BYTES
     if whole or fixed * ladder.VECTOR > ladder.WRITTEN_OUT_BYTES or made < fixed:
         return 1
-    for parts in range(2, examples + 1):
-        small = made // parts * ladder.VECTOR <= ladder.PART_BYTES or (convolves and parts == examples)
-        few = not convolves or examples // parts <= ladder.IMAGES
-        if small and few and examples % parts == 0:
-            return parts if mean_of_parts(workload, params, batch, parts) else 1
-    return 1
+    most = ladder.PART_BYTES // ladder.VECTOR
+    cuts = [parts for parts in range(2, examples + 1) if examples % parts == 0]
+    small = [parts for parts in cuts if made // parts <= most or (convolves and parts == examples)]
+    best = [parts for parts in small if convolves and examples // parts in ladder.IMAGES]
+    tried = [*best[:1], *small[:1]]
+    return next((parts for parts in tried if mean_of_parts(workload, params, batch, parts)), 1)
 
 
 def by_program(cells: Iterable[Cell]) -> dict[str, list[Cell]]:

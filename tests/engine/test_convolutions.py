@@ -24,6 +24,8 @@ SHAPES: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((5, 4, 30, 4), (2, 2, 4, 3), {"padding": "VALID"}),  # rows longer than a round
     ((2, 4, 5, 24), (2, 3, 24, 3), {"padding": "SAME"}),  # channels of an offset in two rounds
     ((2, 4, 5, 17), (3, 3, 17, 3), {"padding": "SAME"}),  # channels for which no divisor is near
+    ((4, 4, 4, 8), (3, 3, 8, 5), {"padding": "VALID"}),  # gradients by filters of two rounds
+    ((2, 4, 4, 8), (3, 3, 8, 5), {"padding": "VALID"}),  # and of one
 ]
 IDS = [f"{k[0]}x{k[1]}-{k[2]}-{k[3]}-{i}" for i, (_, k, _) in enumerate(SHAPES)]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from harness import lift, products
+from harness import lanes_last, lift, products
 from harness.lanes_last import Lifting, NotLifted
 
 LANES = 16
@@ -120,35 +120,46 @@ def inside(w, x):
     return tf.reduce_sum(tf.matmul(x, tf.transpose(x)), axis=1) + tf.reduce_sum(w)
 
 
-def tied(w, x):
-    made = tf.matmul(x, CONSTANT, transpose_a=True)
+def product_of(x):
+    return tf.matmul(x, CONSTANT, transpose_a=True)
+
+
+def also_read(w, x):
+    made = product_of(x)
+    return made, tf.exp(made)
+
+
+def in_two_shapes(w, x):
+    made = product_of(x)
     return made, tf.reshape(made, [-1])
 
 
+# Functions, and the places of what they return that are added to something as they are made.
 SUMMED = {
-    "a product": lambda w, x: tf.matmul(x, CONSTANT, transpose_a=True),
-    "in another shape": lambda w, x: tf.reshape(tf.matmul(x, CONSTANT, transpose_a=True), [4, 9]),
-    "of which something else is made": lambda w, x: (tf.matmul(x, x, True), tf.exp(tf.matmul(x, x, True))),
-    "twice": tied,
-    "the same twice": lambda w, x: (tied(w, x)[0],) * 2,
-    "what was given": lambda w, x: (x, w),
-    "what lanes share": lambda w, x: tf.matmul(CONSTANT, CONSTANT, transpose_a=True),
-    "gradients": lambda w, x: (tf.reduce_sum(w), *gradients(w, x)),
-    "a product behind a function": lambda w, x: inside(w, x),
+    "a product": (lambda w, x: product_of(x), [0]),
+    "in another shape": (lambda w, x: tf.reshape(product_of(x), [4, 9]), [0]),
+    "products of one tensor": (lambda w, x: (product_of(x), tf.matmul(x, x, True)), [0, 1]),
+    "of which something else is made": (also_read, []),
+    "in two shapes": (in_two_shapes, []),
+    "twice": (lambda w, x: (product_of(x),) * 2, []),
+    "what was given": (lambda w, x: (x, w), []),
+    "what lanes share": (lambda w, x: tf.matmul(CONSTANT, CONSTANT, transpose_a=True), [0]),
+    "behind a function": (inside, []),
+    "gradients": (lambda w, x: (tf.reduce_sum(w), *gradients(w, x)), []),
 }
 
 
 @pytest.mark.parametrize("name", SUMMED)
 def test_a_result_is_added_to_what_is_given(name):
-    fn, w, x = SUMMED[name], numbers(6, LANES, seed=1), numbers(4, 6, LANES, seed=2)
+    (fn, places), w, x = SUMMED[name], numbers(6, LANES, seed=1), numbers(4, 6, LANES, seed=2)
     plain = compiled(lambda w, x: Lifting(LANES)(fn, [w, x]), w, x)
     begin = [numbers(*leaf.shape, seed=3 + i) for i, leaf in enumerate(tf.nest.flatten(plain))]
 
     def summed(w, x, *begin):
         lifting = Lifting(LANES)
-        found = lifting.run(lifting.trace(fn, [w, x]), [w, x], onto=begin)
-        assert not lifting._onto
-        return found
+        traced = lifting.trace(fn, [w, x])
+        assert sorted(lanes_last._makers(traced.graph)) == places
+        return lifting.run(traced, [w, x], onto=begin)
 
     found = compiled(summed, w, x, *begin)
     for value, made, before in zip(tf.nest.flatten(found), tf.nest.flatten(plain), begin, strict=True):

@@ -193,6 +193,9 @@ class Summed(DigitsCnn):
     [
         ("digits_cnn", 16),
         ("digits_cnn(batch_size=61)", 61),
+        ("digits_cnn(batch_size=35)", 5),  # not of one picture each
+        ("digits_cnn(batch_size=50)", 5),  # nor of two
+        ("digits_cnn(batch_size=45)", 15),
         ("digits_cnn(batch_size=4)", 1),  # all of it stays near the core
         ("digits_cnn(side=28)", 64),
         ("digits_cnn(side=56)", 64),  # not even one image stays there
