@@ -22,8 +22,8 @@ Nest = Any
 Join = Callable[[list[tf.Tensor]], tf.Tensor]
 
 TERMS = 12  # of a round: sums are read and written once a round
-LONG = 32  # a row of a product that is made by itself
-SHORT = 8  # the same where it takes more than two terms, which would be as many passes over the product
+LONG = 32  # numbers of a product that are made by themselves, in a round of a loop
+SHORT = 4  # of a row, where they are sums of more than two terms: of several rows then
 CHAINS = 4  # sums of a round that do not wait for each other
 
 
@@ -90,7 +90,8 @@ def _summed(some: Callable[..., tf.Tensor], first: int, each: int, rounds: int) 
 def _row_by_row(
     stay: tf.Tensor, passing: tf.Tensor, axes: tuple[int, int], onto: tf.Tensor | None, *, turned: bool
 ) -> tf.Tensor:
-    """As `_in_rounds`, of a few terms: a row of `stay` after another, each written once.
+    """As `_in_rounds`, of a few terms: a row of `stay` after another, or a few where they are short, each
+    written once.
 
     In a loop, so that it is in memory: XLA would compute a sum of a few terms wherever it is read.
 
@@ -100,20 +101,33 @@ def _row_by_row(
     """
     rows, columns, terms = _size(stay, 1 - axes[0]), _size(passing, 1 - axes[1]), _size(stay, axes[0])
     lanes = max(_size(stay, 2), _size(passing, 2))
-    shape = [columns, rows, lanes] if turned else [rows, columns, lanes]
-    row = [columns, 1, lanes] if turned else [1, columns, lanes]
+    each = _rows_at_once(rows, columns)
+    shape, some = [[r, columns, lanes] for r in (rows, each)]
+    if turned:
+        shape, some = ([c, r, n] for r, c, n in (shape, some))
+    across = turned and each > 1  # a single row is made as [row, columns] and turned: its factors stay
 
     def body(k: tf.Tensor, out: tf.Tensor) -> tf.Tensor:
-        own = _factors(_cut(stay, 1 - axes[0], k, 1), axes[0], 1, 0, terms)
+        first = nodes.multiply(k, each) if each > 1 else k
+        own = _factors(_cut(stay, 1 - axes[0], first, each), axes[0], 0 if across else 1, 0, terms)
         # From 0 on, which XLA must not know: it would take the factors apart before the loop.
-        others = _factors(passing, axes[1], 0, nodes.minimum(k, 0), terms)
-        made, place = total(multiplied(own, others)), nodes.stack_of([0, k, 0] if turned else [k, 0, 0])
-        made = nodes.reshape(made, row) if turned else made
+        others = _factors(passing, axes[1], 1 if across else 0, nodes.minimum(k, 0), terms)
+        made, place = (
+            total(multiplied(own, others)),
+            nodes.stack_of([0, first, 0] if turned else [first, 0, 0]),
+        )
+        made = nodes.reshape(made, some) if turned and not across else made
         if onto is not None:
-            made = nodes.add(nodes.cut(out, place, row), made)
+            made = nodes.add(nodes.cut(out, place, some), made)
         return dynamic_update_slice(out, made, place)
 
-    return nodes.written(body, shape, stay.dtype, rows, onto)
+    return nodes.written(body, shape, stay.dtype, rows // each, onto)
+
+
+def _rows_at_once(rows: int, columns: int) -> int:
+    """How many rows of a product are made in a round, of which there are two or more."""
+    cuts = [n for n in range(1, rows) if rows % n == 0]
+    return next((n for n in cuts if n * columns >= LONG), cuts[-1])
 
 
 def stack_of_products(a: tf.Tensor, b: tf.Tensor, inner: tuple[int, int] = (2, 1)) -> tf.Tensor:
@@ -245,9 +259,11 @@ def rounds_of(terms: int) -> tuple[int, int, int]:
 
 
 def rows_apart(terms: int, rows: int, columns: int) -> bool:
-    """Whether a product is made a row after another: of few terms, in rows that are long enough for a loop of
-    their own, and more than one, for XLA takes a loop of one round apart."""
-    return terms <= TERMS and rows > 1 and columns >= (SHORT if terms > 2 else LONG)
+    """Whether a product is made a row after another, or a few: of few terms, in rounds that are long enough
+    for a loop of their own, and more than one, for XLA takes a loop of one round apart."""
+    if terms > TERMS or rows < 2 or columns < (SHORT if terms > 2 else LONG):
+        return False
+    return _rows_at_once(rows, columns) * columns >= 2 * SHORT
 
 
 def multiplied(x: Sequence[tf.Tensor], y: Sequence[tf.Tensor]) -> list[tf.Tensor]:
