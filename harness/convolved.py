@@ -116,8 +116,9 @@ def _padded(maps: tf.Tensor, geometry: Geometry) -> tf.Tensor:
 
 def _rounds(count: int, some: Round) -> tf.Tensor:
     """The sum of all terms of some(0) to some(count - 1)."""
-    begin = products.total(some(0))
-    return begin if count == 1 else _added(1, count, some, begin)
+    if count <= 2:  # at once, for XLA would take a loop of one round apart
+        return products.total([term for k in range(count) for term in some(k)])
+    return _added(1, count, some, products.total(some(0)))
 
 
 def _added(first: int, count: int, some: Round, begin: tf.Tensor) -> tf.Tensor:
@@ -186,10 +187,7 @@ def _of_filters(maps: tf.Tensor, slopes: tf.Tensor, geometry: Geometry, onto: tf
             y = nodes.unstack(nodes.reshape(y, [terms, 1, count, lanes]), 0)
             return products.multiplied(x, y)
 
-        blocks = examples // deep * grid[0] * grid[1]
-        if blocks == 2:  # at once, for XLA would take the loop apart
-            return products.total([*some(0), *some(1)])
-        return _rounds(blocks, some)
+        return _rounds(examples // deep * grid[0] * grid[1], some)
 
     shape = [channels, count, max(of_maps, lanes)]
     offsets = len(geometry.offsets)

@@ -286,15 +286,15 @@ class Lifting:
         geometry = convolutions.Geometry.of(op)
         if geometry is None:
             return None
-        maps, last, onto = values[0], [value.aligned for value in values], None
-        if op.type == convolutions.OF_FILTERS and geometry.plain:
-            onto = self._onto.pop(op.outputs[0].ref(), None)
+        maps, last = values[0], [value.aligned for value in values]
+        onto = self._onto.get(op.outputs[0].ref())
         if maps.lanes or op.type == convolutions.OF_MAPS:
             made = convolved.convolution(op, last, geometry, onto)
         else:
             other = last[2 if op.type == convolutions.OF_FILTERS else 1]
             made = convolved.of_shared_maps(op, maps.tensor, other, geometry, self._patches, onto)
         if made is not None:
+            self._onto.pop(op.outputs[0].ref(), None)
             return made
         return self._as_product(op, values, geometry)
 

@@ -142,7 +142,7 @@ def _parts(workload: Any, params: Any, batch: Any, fixed: int, made: int, *, con
     cuts = [parts for parts in range(2, examples + 1) if examples % parts == 0]
     small = [parts for parts in cuts if made // parts <= most or (convolves and parts == examples)]
     best = [parts for parts in small if convolves and examples // parts in ladder.IMAGES]
-    tried = [*best[:1], *small[:1]]
+    tried = dict.fromkeys([*best[:1], *small[:1]])
     return next((parts for parts in tried if mean_of_parts(workload, params, batch, parts)), 1)
 
 
