@@ -9,9 +9,8 @@ lane, is the host's.
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from harness import nodes
-from harness.graphs import Graph, Place
+from harness.graphs import Beside, Graph, Place
 from harness.kept import Kept
 from harness.segments import LADDER, Carry, Moving, Recorded, Stability
 
@@ -80,22 +79,12 @@ class Bookkeeper:
         self._look = Graph(
             self._look_through, Found(*[0] * 6), jit=form.jit, name="look_through", place=place
         )
-        self._compiled: Future[None] | None = None
-        self._lock = threading.Lock()
+        self._beside = Beside(self._idle)
 
     def compile(self, run: Callable[[Callable[[], None]], Any] = lambda fn: fn()) -> Future[None]:
-        """Begins to trace and to compile, once, whoever asks, in a thread of its own: until that is done, and
-        where it fails, the host looks by itself.
-
-        Args:
-            run: calls a function where the program runs, in any thread.
-        """
-        with self._lock:
-            if self._compiled is None:
-                thread = ThreadPoolExecutor(1)
-                self._compiled = thread.submit(run, self._idle)
-                thread.shutdown(wait=False)
-        return self._compiled
+        """Begins to trace and to compile; see `Beside.begin`. Until that is done, and where it fails, the
+        host looks by itself."""
+        return self._beside.begin(run)
 
     def _idle(self) -> None:
         """Looks through a trace without rows."""
@@ -116,7 +105,7 @@ class Bookkeeper:
         """
         none = np.zeros(self.form.lanes, np.int32)
         old = Found(*(getattr(carry, name) for name in FOUND), seen=none)
-        compiled = self._compiled or self.compile()
+        compiled = self._beside.future or self.compile()
         if not compiled.done() or compiled.exception() is not None:
             trace = np.asarray(self.trace.mine.changed())
             return look_through_by_host(old, carry.step, trace, ran.steps, targets)

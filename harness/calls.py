@@ -30,6 +30,7 @@ class Calls:
         real: dtype of points.
         quantities: of a recorded point; 0 where points are not kept.
         monitored: whether lanes are evaluated at every recorded point.
+        drawn: bytes that are drawn ahead for a step of all lanes.
         viewed: the specification of what is evaluated there, of all lanes; () where a call cannot keep it,
             since runs may end at a point, or others advance the program.
     """
@@ -39,6 +40,7 @@ class Calls:
     real: tf.DType
     quantities: int
     monitored: bool
+    drawn: int
     viewed: Nest
 
     @cached_property
@@ -52,14 +54,20 @@ class Calls:
     @property
     def _strides_in_trace(self) -> int:
         """The most strides of which a call's trace may hold all steps; 0 where one is too long."""
-        return tiling.VALUES_PER_CALL // (self.plan.span * self.lanes) // self.plan.rounds
+        return self._steps // self.plan.span // self.plan.rounds
+
+    @property
+    def _steps(self) -> int:
+        """The most of which a call may hold values and draws."""
+        drawn = tiling.BYTES_OF_DRAWS // self.drawn if self.drawn else tiling.VALUES_PER_CALL
+        return min(tiling.VALUES_PER_CALL // self.lanes, drawn)
 
     @cached_property
     def spans(self) -> int:
         """The most that a call may be asked for; whole strides, unless one is longer than a call."""
         strides = min(self.plan.strides, self._strides_in_trace, MAX_STRIDES)
         if not strides:
-            return max(1, tiling.VALUES_PER_CALL // (self.plan.span * self.lanes))
+            return max(1, self._steps // self.plan.span)
         if self.views:
             strides = min(strides, MAX_STRIDES_EVALUATED, tiling.BYTES_OF_VIEWS // _bytes(self.views))
         elif self.monitored:

@@ -12,7 +12,9 @@ import hashlib
 import itertools
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -146,6 +148,32 @@ class Graph:
         except Exception:  # absent, cut short, of another format: it is traced again
             return None
         return _called(kept.library.function, lambda: closed)
+
+
+class Beside:
+    """Something that is compiled once, whoever asks first, in a thread of its own.
+
+    Args:
+        work: compiles it.
+    """
+
+    def __init__(self, work: Callable[[], Any]):
+        self.work = work
+        self.future: Future[None] | None = None
+        self._lock = threading.Lock()
+
+    def begin(self, run: Callable[[Callable[[], None]], Any]) -> Future[None]:
+        """Begins, or has begun.
+
+        Args:
+            run: calls a function where the program runs, in any thread.
+        """
+        with self._lock:
+            if self.future is None:
+                thread = ThreadPoolExecutor(1)
+                self.future = thread.submit(run, self.work)
+                thread.shutdown(wait=False)
+        return self.future
 
 
 def _has_effects(graph: Any, given: int) -> bool:

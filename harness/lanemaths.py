@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from harness import lift, nodes
+from harness.draws import of_step as draws_of_step
 from harness.lanes_last import Lifting
-from harness.segments import Moving
+from harness.segments import Moving, Stand
 from harness.types import Lanes, Program
 
 Nest = Any
@@ -25,6 +26,7 @@ class Inputs(NamedTuple):
     targets: tf.Tensor  # [LADDER, lanes]
     limit: tf.Tensor  # above it a run counts as diverged
     go: tf.Tensor  # bool, take part in this call
+    drawn: Nest = ()  # of the call's steps, [groups, rows, ...], where that is done ahead
     given: Nest = ()  # the step's loss [lanes] and gradients [lanes, ...] where others computed them
 
 
@@ -162,7 +164,7 @@ class LaneMaths:
 
     def batches(self, live: tf.Tensor, step: tf.Tensor, inputs: Inputs) -> Nest:
         """The batches of this step, gathered once per seed: leaves are [groups, ...]."""
-        return self._batches_at(self.steps_of_groups(live, step), inputs)
+        return self._drawn_now(self.steps_of_groups(live, step), inputs)
 
     def steps_of_groups(self, live: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         """Where the lanes of each group stand that are live, [groups] int32, from a bool and a step of each
@@ -170,7 +172,17 @@ class LaneMaths:
         step = tf.where(live, step, 0)
         return tf.reduce_max(tf.reshape(step, [self.lanes.groups, self.lanes.width]), 1)
 
-    def _batches_at(self, steps: tf.Tensor, inputs: Inputs) -> Nest:
+    def _batches_at(self, at: Stand, inputs: Inputs) -> Nest:
+        if not tf.nest.flatten(inputs.drawn):
+            return self._drawn_now(at.groups, inputs)
+        draws = draws_of_step(inputs.drawn, at.row)
+        if self.lanes.groups > 1:
+            return lift.map_lanes(self.workload.batch_of, [draws])
+        one = self.workload.batch_of(tf.nest.map_structure(lambda leaf: leaf[0], draws))
+        return tf.nest.map_structure(lambda leaf: tf.convert_to_tensor(leaf)[None], one)
+
+    def _drawn_now(self, steps: tf.Tensor, inputs: Inputs) -> Nest:
+        """The batches of each group's step, [groups]."""
         if self.lanes.groups == 1:
             one = self.workload.batch(inputs.group_seeds[0], steps[0])
             return tf.nest.map_structure(lambda leaf: tf.convert_to_tensor(leaf)[None], one)
@@ -178,21 +190,17 @@ class LaneMaths:
             lambda pair: self.workload.batch(pair[0], pair[1]), (inputs.group_seeds, steps), self.batch_spec
         )
 
-    def observe(self, moving: Moving, steps: tf.Tensor, inputs: Inputs) -> tuple[tf.Tensor, tf.Tensor, Nest]:
-        """Loss, value ([lanes]) and gradients (in the memory layout) where the lanes stand.
-
-        Args:
-            steps: of each group, [groups].
-        """
+    def observe(self, moving: Moving, at: Stand, inputs: Inputs) -> tuple[tf.Tensor, tf.Tensor, Nest]:
+        """Loss, value ([lanes]) and gradients (in the memory layout) where the lanes stand."""
         look, own = self.with_traced(self._seen if inputs.given else self._look, inputs.traced)
         args = [own, moving.params, moving.state]
         if self.parts > 1:
-            batch = tf.nest.map_structure(lambda leaf: leaf[0], self._batches_at(steps, inputs))
+            batch = tf.nest.map_structure(lambda leaf: leaf[0], self._batches_at(at, inputs))
             found = self._part_by_part(moving, batch, inputs)
         elif inputs.given:
             found = self.lifted(look, [*args, lift.store(inputs.given, self.trailing)])
         elif self.stochastic:
-            found = self.lifted(look, args, self._batches_at(steps, inputs))
+            found = self.lifted(look, args, self._batches_at(at, inputs))
         else:
             found = self.lifted(look, args)
         loss, value, gradients = lift.materialize(found) if self.jit else found

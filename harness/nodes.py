@@ -110,7 +110,7 @@ def where(mask: tf.Tensor, yes: tf.Tensor, no: tf.Tensor) -> tf.Tensor:
     return make("SelectV2", [mask, yes, no], T=yes.dtype)[0]
 
 
-def sizes(x: tf.Tensor) -> list[Any]:
+def sizes(x: tf.Tensor | tf.TensorSpec) -> list[Any]:
     """Its shape, all of which is known while tracing."""
     return x.shape.as_list()
 

@@ -21,6 +21,7 @@ import tensorflow as tf
 from harness import lift, nodes, products, segments
 from harness.bookkeeping import Bookkeeper, Form, Found, Ran, after
 from harness.calls import Calls
+from harness.draws import Drawing
 from harness.graphs import Graph, Place
 from harness.kept import Kept
 from harness.lanemaths import Inputs, LaneMaths
@@ -59,6 +60,7 @@ class LaneProgram:
         loop: makes what advances this program where it does not do so by itself (a split batch).
         place: where its graphs are kept for the next process.
         books: of a form; programs share what keeps them.
+        drawing: of a workload whose steps can be drawn ahead; programs share it.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class LaneProgram:
         loop: Callable[[LaneProgram], Any] | None = None,
         place: Place | None = None,
         books: Callable[[Form], Bookkeeper] = Bookkeeper,
+        drawing: Callable[[Any], Drawing | None] = Drawing.of,
     ):
         self.program, self.workload, self.jit = program, workload, jit
         self.lanes: Lanes = program.lanes
@@ -91,12 +94,14 @@ class LaneProgram:
         self.identity_view = viewed is maths.start and (maths.written_out or not self.trailing)
         # At recorded points: where somebody asks for it.
         self.monitored = bool(self.metrics) and (program.curves or workload.target_metric != "loss")
+        ahead = drawing(workload) if self.stochastic and jit and loop is None else None
         self.calls = Calls(
             plan=self.plan,
             lanes=self.lanes.count,
             real=self.real,
             quantities=(3 + self.coordinates) * program.curves,
             monitored=self.monitored,
+            drawn=ahead.bytes * self.lanes.groups if ahead is not None else 0,
             viewed=self._viewed_specs(viewed) if self.lockstep and loop is None else (),
         )
         self.compile_seconds = 0.0
@@ -110,27 +115,28 @@ class LaneProgram:
         self.seating = Seating(maths, graph=graph, **kinds)
         carry = self.empty()
         self.books = books(Form(self.lanes.count, self.calls.rows, self.real, jit))
+        self.draws = ahead.ahead(self.lanes.groups, self.calls.rows) if ahead is not None else None
         moving = segments.moving(carry)
         self.kept = Kept((moving._replace(going=()), self.calls.recorded), one_at_a_time=True)
         self._advance = graph(self._advance_lanes, 0)
         self._view = graph(self._view_lanes, self.start)
         self.loop = loop(self) if loop is not None else None
 
-    def _traced_once(self) -> Callable[[Moving, tf.Tensor, Inputs], tuple[tf.Tensor, tf.Tensor, Nest]]:
+    def _traced_once(self) -> Callable[[Moving, Stand, Inputs], tuple[tf.Tensor, tf.Tensor, Nest]]:
         """`LaneMaths.observe` as a function of its own, traced where it is first called and called again
         wherever else: it saves an eighth of the time that tracing a point's program takes."""
         look = tf.function(self.maths.observe, autograph=False)
 
-        def observe(moving: Moving, steps: tf.Tensor, inputs: Inputs) -> tuple[tf.Tensor, tf.Tensor, Nest]:
+        def observe(moving: Moving, at: Stand, inputs: Inputs) -> tuple[tf.Tensor, tf.Tensor, Nest]:
             # Only what it reads, or other shapes of the rest would have it traced again.
             using = moving._replace(going=(), stability=())
-            return look(using, steps, inputs)
+            return look(using, at, inputs)
 
         return observe
 
     def _advance_step(
         self,
-        observe: Callable[[Moving, tf.Tensor, Inputs], tuple[tf.Tensor, tf.Tensor, Nest]],
+        observe: Callable[[Moving, Stand, Inputs], tuple[tf.Tensor, tf.Tensor, Nest]],
         moving: Moving,
         trace: tf.Tensor,
         at: Stand,
@@ -147,7 +153,7 @@ class LaneProgram:
             the loss and the gradients.
         """
         step = at.step  # updates done
-        loss, value, gradients = observe(moving, at.groups, inputs)
+        loss, value, gradients = observe(moving, at, inputs)
         fine = moving.going & (loss > -np.inf) & (loss < np.inf) & (value <= inputs.limit)
         seen = nodes.where(fine, value, tf.constant(np.inf, self.real))
         trace = nodes.put(trace, at.row, nodes.reshape(seen, [1, self.lanes.count]), xla=self.jit)
@@ -234,7 +240,7 @@ class LaneProgram:
 
         loss = slope = nan
         if ahead:
-            loss, _, gradients = observe(moving, stand.groups, inputs)
+            loss, _, gradients = observe(moving, stand, inputs)
             loss, slope = seen((), (loss, gradients))
         begin = (nodes.constant(0), stand, moving, trace, loss, slope, nan)
         _, _, moving, trace, loss, slope, move = nodes.loop(lambda i, *_: i < count, step, begin)
@@ -460,8 +466,16 @@ class LaneProgram:
         if self.lockstep:  # where one lane stands, all do
             step = np.int32(step[going].max(initial=0))
         size = np.int32(spans), np.int32(steps), np.int32(enough)
+        if self.draws is not None and not tf.nest.flatten(inputs.drawn):
+            inputs = inputs._replace(drawn=self._drawn(inputs, step, going, spans * steps))
         kept = self.books.trace.mine.handles, self.kept.mine.handles
         return *kept, moving, step, inputs._replace(begin=(), go=()), *size
+
+    def _drawn(self, inputs: Inputs, step: Any, going: np.ndarray, count: int) -> Nest:
+        """What the steps of a call draw, from where the lanes of each group stand on; as `_stand` has it."""
+        assert self.draws is not None
+        each = np.where(going, step, 0).reshape(self.lanes.groups, self.lanes.width).max(1)
+        return self.draws(inputs.group_seeds, each.astype(np.int32), min(count, self.calls.rows))
 
     def step_given(self, moving: Moving, step: tf.Tensor, inputs: Inputs) -> tuple[Moving, tf.Tensor, Nest]:
         """One step of every lane from the loss and gradients in `inputs.given`, for a compiled function of
@@ -491,8 +505,8 @@ class LaneProgram:
         return moving, row, record
 
     def compile(self, inputs: Inputs, run: Callable[[Callable[[], None]], Any] = lambda fn: fn()) -> None:
-        """Traces and compiles; no lane moves, since all are idle. The books' program, where it is new, is
-        compiled beside, and not waited for.
+        """Traces and compiles; no lane moves, since all are idle. What draws, and the books' program, are
+        compiled beside where they are new; only the first is waited for.
 
         Args:
             run: calls a function where this program runs, in any thread.
@@ -503,11 +517,17 @@ class LaneProgram:
         begin = time.perf_counter()
         carry = self.empty()
         with lifting():
+            if self.draws is not None:
+                inputs = inputs._replace(drawn=self.draws.none())
             if self.loop is None:
                 self._advance.prepare(*self._asks(carry, inputs, 1, 1, 0))
+            if self.draws is not None:
+                self.draws.compile(run)
             if self.trailing:  # one function, and one thread of XLA's: kernels keep all cores busy
                 self.books.compile(run)
             self._run(carry, inputs, 1, 1, 0)
+        if self.draws is not None:
+            self.draws.compile(run).result()
         self.books.compile(run)
         xla_has_started()
         self.compile_seconds = time.perf_counter() - begin

@@ -21,6 +21,8 @@ VALUES_PER_CALL = 2**20
 
 # Of what is evaluated at a call's recorded points, for all lanes; two more may be held than are asked for.
 BYTES_OF_VIEWS = 2**23
+# Of what is drawn ahead of a call's steps.
+BYTES_OF_DRAWS = 2**24
 # Of a call that comes back for several points at once: who asks for the end waits for it.
 SECONDS_PER_CALL = 2.0
 

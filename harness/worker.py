@@ -19,6 +19,7 @@ tf = tensorflow()
 
 from harness.batchsplit import BatchLoop  # noqa: E402
 from harness.bookkeeping import Bookkeeper, Form  # noqa: E402
+from harness.draws import Drawing  # noqa: E402
 from harness.evaluation import Evaluator  # noqa: E402
 from harness.graphs import Place  # noqa: E402
 from harness.lanemaths import Inputs  # noqa: E402
@@ -71,6 +72,7 @@ class Programs:
         self._warm: OrderedDict[str, Warm] = OrderedDict()
         self._evaluators: dict[str, Evaluator] = {}
         self._books: dict[Form, Bookkeeper] = {}
+        self._drawings: dict[str, Drawing | None] = {}  # by workload
         self._points: dict[str, StartingPoints] = {}  # by workload
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
@@ -137,12 +139,14 @@ class Programs:
                     program.shared,
                     tiling.VALUES_PER_CALL,
                     tiling.BYTES_OF_VIEWS,
+                    tiling.BYTES_OF_DRAWS,
                 ]
                 if loop is not None:  # its functions know their devices
                     names += [self.placement.name, self.placement.device]
                 key = digest(names)
                 place = self._place(key, attempt, jit)
-                shared = {"loop": loop, "place": place, "books": self._bookkeeper}
+                drawing = partial(self._drawing, attempt)
+                shared = {"loop": loop, "place": place, "books": self._bookkeeper, "drawing": drawing}
                 compiled = LaneProgram(attempt, workload, build, jit=jit, **shared)
                 with stable_names(key):
                     self.placement.run(compiled.compile, idle_inputs(compiled), self.placement.run)
@@ -177,6 +181,17 @@ class Programs:
                 key = digest([form.lanes, form.rows, form.real.name, form.jit])
                 self._books[form] = Bookkeeper(form, Place.of(key, [self.placement.device]))
             return self._books[form]
+
+    def _drawing(self, program: Program, workload: Any) -> Drawing | None:
+        key = repr(workload)
+
+        def place(shape: list[int]) -> Place:
+            return self._place(digest([key, *shape]), program, True, workload_only=True)
+
+        with self._guard:  # shared by programs of a workload
+            if key not in self._drawings:
+                self._drawings[key] = Drawing.of(workload, place)
+            return self._drawings[key]
 
     def _evaluator(self, compiled: LaneProgram, jit: bool) -> Evaluator | None:
         workload, start = compiled.workload, compiled.start

@@ -18,7 +18,7 @@ LAYERS = [
     {"compaction", "tokens"},
     {"lanes", "tiling", "rows", "aggregates", "runtime", "kernels", "nodes", "tracing", "bridge", "static"},
     {"claims", "lift", "convolutions", "graphs", "strategies", "feasibility", "figures"},
-    {"products", "convolved", "kept", "pools"},
+    {"products", "convolved", "draws", "kept", "pools"},
     {"contractions"},
     {"lanes_last"},
     {"segments", "starts", "evaluation", "means", "checks"},

@@ -167,12 +167,23 @@ class DigitsClassifier(abc.ABC):
 
     def batch(self, seed, step) -> Examples:
         """The step's images and one-hot labels, [batch, pixels] in `dtype` and [batch, 10] in the loss's."""
+        return self.batch_of(_streams.indices(_streams.BATCH, seed, step, self.batch_size, self._choices))
+
+    def draws(self, seed, steps) -> tf.Tensor:
+        """The places of several steps' images in the training part, [steps, batch] int32."""
+        return _streams.indices_of_steps(_streams.BATCH, seed, steps, self.batch_size, self._choices)
+
+    def batch_of(self, draw: tf.Tensor) -> Examples:
+        """A step's batch from the places of its images, [batch]."""
         images, one_hot = digits(self.side)["train"]
-        rows = _streams.indices(_streams.BATCH, seed, step, self.batch_size, len(images))
         return Examples(
-            images=tf.gather(tf.constant(images, self.dtype), rows),
-            labels=tf.gather(tf.constant(one_hot, self._loss_dtype), rows),
+            images=tf.gather(tf.constant(images, self.dtype), draw),
+            labels=tf.gather(tf.constant(one_hot, self._loss_dtype), draw),
         )
+
+    @property
+    def _choices(self) -> int:
+        return len(digits(self.side)["train"][0])
 
     def loss(self, params, batch: Examples) -> tf.Tensor:
         """Mean cross-entropy of the batch, a scalar."""

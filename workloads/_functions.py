@@ -77,8 +77,18 @@ class Function(abc.ABC):
         """The step's noise u, [n] float32 (float64 for float64); None where there is no noise."""
         if self.noise == 0:
             return None
-        draw = self.noise * _streams.normal(_streams.NOISE, seed, step, [len(self.domain)])
-        return tf.cast(draw, "float64" if self.dtype == "float64" else "float32")
+        return self._noise(_streams.normal(_streams.NOISE, seed, step, [len(self.domain)]))
+
+    def draws(self, seed, steps) -> tf.Tensor:
+        """The noise of several steps, [steps, n]."""
+        return self._noise(_streams.normal_of_steps(_streams.NOISE, seed, steps, [len(self.domain)]))
+
+    def batch_of(self, draw: tf.Tensor) -> tf.Tensor:
+        """A step's noise, as it was drawn."""
+        return draw
+
+    def _noise(self, normal: tf.Tensor) -> tf.Tensor:
+        return tf.cast(self.noise * normal, "float64" if self.dtype == "float64" else "float32")
 
     def loss(self, params: Array, batch: tf.Tensor | None) -> tf.Tensor:
         """f(x) + u.x, or f(x) where `batch` is None: a scalar."""

@@ -65,21 +65,22 @@ def key(stream: int, seed, step) -> tf.Tensor:
 
 
 def _philox(named: tf.Tensor, blocks: int) -> tf.Tensor:
-    """The first blocks of a draw in Philox 4x32-10 (section 4.3 of the paper), in a graph.
+    """The first blocks of draws in Philox 4x32-10 (section 4.3 of the paper), in a graph.
 
-    Ten rounds make the draw's key, and half of its counter, of the words that name it; ten more make the
+    Ten rounds make a draw's key, and half of its counter, of the words that name it; ten more make the
     blocks. All blocks go through both, which is one loop to trace and to compile.
 
     Args:
-        named: what `key` returns.
+        named: what `key` returns, of each draw: [draws, 2].
 
     Returns:
-        [blocks, 4] uint32.
+        [draws, blocks, 4] uint32.
     """
+    draws = int(named.shape[0])  # pyright: ignore[reportArgumentType]  # known while tracing
     factors = tf.constant([[0xD2511F53], [0xCD9E8D57]], tf.uint64)
     growth = tf.constant([[0x9E3779B9], [0xBB67AE85]], tf.uint32)
-    numbers = tf.constant(np.arange(blocks), tf.uint32)
-    none = tf.zeros([2, blocks], tf.uint32)
+    numbers = tf.constant(np.tile(np.arange(blocks), draws), tf.uint32)
+    none = tf.zeros([2, draws * blocks], tf.uint32)
 
     def body(i, even, odd, words):
         """One round: words 0 and 2 of each counter, words 1 and 3, and the key's two."""
@@ -94,9 +95,9 @@ def _philox(named: tf.Tensor, blocks: int) -> tf.Tensor:
         return i + 1, even, tf.where(keyed, tf.stack([none[0], fourth]), odd), words
 
     fixed = tf.constant([[0x3EC8F720], [0x02461E29]], tf.uint32)  # TensorFlow's, for all draws
-    even = none + tf.cast(named, tf.uint32)[:, None]
+    even = tf.repeat(tf.transpose(tf.cast(named, tf.uint32)), blocks, 1)
     _, even, odd, _ = tf.while_loop(lambda i, *_: i < 20, body, (tf.constant(0), even, none, none + fixed))
-    return tf.reshape(tf.transpose(tf.stack([even, odd]), [2, 1, 0]), [blocks, 4])
+    return tf.reshape(tf.transpose(tf.stack([even, odd]), [2, 1, 0]), [draws, blocks, 4])
 
 
 def _bits(stream: int, seed, step, count: int) -> tf.Tensor:
@@ -119,7 +120,17 @@ def _bits(stream: int, seed, step, count: int) -> tf.Tensor:
             dtype=tf.uint32,
             alg="philox",
         )
-    return tf.reshape(_philox(named, blocks), [-1])[:count]
+    return tf.reshape(_philox(named[None], blocks), [-1])[:count]
+
+
+def _bits_of_steps(stream: int, seed, steps, count: int) -> tf.Tensor:
+    """`_bits` of several steps, [steps, count]."""
+    if tf.executing_eagerly():
+        return tf.stack([_bits(stream, seed, step, count) for step in tf.unstack(steps)])
+    steps = tf.convert_to_tensor(steps)
+    named = tf.transpose(key(stream, tf.fill(tf.shape(steps), seed), steps))
+    words = tf.reshape(_philox(named, -(-count // 4)), [steps.shape[0], -1])
+    return words[:, :count]
 
 
 def uniform(stream: int, seed, step, shape) -> tf.Tensor:
@@ -132,7 +143,10 @@ def uniform(stream: int, seed, step, shape) -> tf.Tensor:
     Returns:
         `shape` float64. Callers cast last, so that every dtype sees the same numbers, rounded.
     """
-    bits = tf.reshape(_bits(stream, seed, step, math.prod(shape)), shape)
+    return _inside(tf.reshape(_bits(stream, seed, step, math.prod(shape)), shape))
+
+
+def _inside(bits: tf.Tensor) -> tf.Tensor:
     return (tf.cast(bits, tf.float64) + 0.5) * 2.0**-32
 
 
@@ -149,6 +163,17 @@ def normal(stream: int, seed, step, shape) -> tf.Tensor:
     return tf.math.ndtri(uniform(stream, seed, step, shape))
 
 
+def normal_of_steps(stream: int, seed, steps, shape) -> tf.Tensor:
+    """`normal` of several steps, drawn at once: [steps, *shape] float64.
+
+    Args:
+        stream, seed, shape: as for `normal`.
+        steps: [steps] int32; how many is known while tracing.
+    """
+    bits = _bits_of_steps(stream, seed, steps, math.prod(shape))
+    return tf.math.ndtri(_inside(tf.reshape(bits, [-1, *shape])))
+
+
 def indices(stream: int, seed, step, count: int, size: int) -> tf.Tensor:
     """`count` indices from 0 to size - 1, each drawn uniformly and independently (with replacement).
 
@@ -162,5 +187,18 @@ def indices(stream: int, seed, step, count: int, size: int) -> tf.Tensor:
     Returns:
         [count] int32.
     """
-    rest = tf.math.floormod(_bits(stream, seed, step, count), tf.constant(size, tf.uint32))
-    return tf.cast(rest, tf.int32)
+    return _remainders(_bits(stream, seed, step, count), size)
+
+
+def indices_of_steps(stream: int, seed, steps, count: int, size: int) -> tf.Tensor:
+    """`indices` of several steps, drawn at once: [steps, count] int32.
+
+    Args:
+        stream, seed, count, size: as for `indices`.
+        steps: [steps] int32; how many is known while tracing.
+    """
+    return _remainders(_bits_of_steps(stream, seed, steps, count), size)
+
+
+def _remainders(bits: tf.Tensor, size: int) -> tf.Tensor:
+    return tf.cast(tf.math.floormod(bits, tf.constant(size, tf.uint32)), tf.int32)

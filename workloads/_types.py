@@ -93,3 +93,20 @@ class Measured(Protocol):
     def measure(self, params: Structure, batch: Structure) -> dict[str, tf.Tensor]:
         """Values of each example, [examples]: the metric `test_loss` is the mean of `loss` over `test`."""
         ...
+
+
+class Drawing(Protocol):
+    """What a workload may offer beside, where batches are made of little (noise; which rows of a table): that
+    of many steps is then drawn at once, ahead of them, by a program that all optimizers share."""
+
+    def draws(self, seed, steps) -> Structure:
+        """What several steps draw, [steps, ...]: of each step what `(seed, step)` alone decides.
+
+        Args:
+            steps: [steps] int32; how many is known while tracing.
+        """
+        ...
+
+    def batch_of(self, draw: Structure) -> Structure:
+        """The batch of one of those steps: what `batch` gives for it. Works under `tf.vectorized_map`."""
+        ...

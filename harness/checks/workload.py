@@ -285,6 +285,25 @@ def metrics_are_finite_scalars(workload) -> str:
     return f"{len(monitored)} monitored, {len(evaluated)} evaluated"
 
 
+def draws_agree_with_batches(workload) -> str:
+    """Where `draws` says what several steps draw, `batch_of` makes of each what `batch` gives for it."""
+    if not (hasattr(workload, "draws") and hasattr(workload, "batch_of")):
+        return "nothing is drawn ahead"
+    if workload.batch(0, 0) is None:
+        return "nothing is random"
+    steps, most = (0, 7, 3), TOLERANCE[workload.dtype]
+    for seed in SEEDS:
+        drawn = tf.nest.map_structure(tf.convert_to_tensor, workload.draws(seed, tf.constant(steps)))
+        sizes = {len(leaf) for leaf in tf.nest.flatten(drawn)}
+        _require(sizes == {len(steps)}, f"draws gives {sorted(sizes)} rows for {len(steps)} steps")
+        for i, step in enumerate(steps):
+            made = workload.batch_of(tf.nest.map_structure(lambda leaf, i=i: leaf[i], drawn))
+            gap = measures.difference(workload.batch(seed, step), made)
+            where = f"the batch of seed {seed}, step {step}"
+            _require(gap <= most, f"{where} differs by {gap:.1e} from what batch_of makes of its draw")
+    return "batches are what is made of their draws"
+
+
 def examples_agree_with_metrics(workload) -> str:
     """Where `measure` says what each example gives, the means of that are `monitor`'s and `evaluate`'s."""
     if not (hasattr(workload, "measure") and hasattr(workload, "measured")):
@@ -327,6 +346,7 @@ CHECKS: tuple[Callable[[Any], str], ...] = (
     minimizers_are_minima,
     objective_is_the_loss_without_noise,
     metrics_are_finite_scalars,
+    draws_agree_with_batches,
     examples_agree_with_metrics,
     target_is_within_reach,
     compiles_by_xla,

@@ -50,6 +50,7 @@ def test_read_where_they_were_traced_before(cache: Path) -> None:
     assert {path.name for path in cache.glob("*/*")} == {
         "advance_lanes",
         "begin",
+        "drawn",
         "look_through",
         "monitor",
         "evaluate",

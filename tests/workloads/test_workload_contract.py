@@ -213,6 +213,16 @@ class BiasedNoise(Noisy):
         return None if self.noise == 0 else super().batch(seed, step) + 0.4
 
 
+class OtherDraws(Noisy):
+    def draws(self, seed, steps):
+        return super().draws(seed, steps + 1)
+
+
+class FewerDraws(Noisy):
+    def draws(self, seed, steps):
+        return super().draws(seed, steps)[:1]
+
+
 class UndefinedMetric(Bowl):
     def monitor(self, params):
         return {"ratio": tf.constant(np.nan)}
@@ -291,6 +301,8 @@ BROKEN = [
     (UndefinedAtMinimizer(), "minimizers_are_minima", "not finite"),
     (OtherObjective(), "objective_is_the_loss_without_noise", "differ by"),
     (BiasedNoise(), "objective_is_the_loss_without_noise", "standard errors"),
+    (OtherDraws(), "draws_agree_with_batches", "the batch of seed 0, step 0 differs"),
+    (FewerDraws(), "draws_agree_with_batches", "[1] rows for 3 steps"),
     (UndefinedMetric(), "metrics_are_finite_scalars", "ratio is nan"),
     (VectorMetric(), "metrics_are_finite_scalars", "a scalar is expected"),
     (UnknownTargetMetric(), "metrics_are_finite_scalars", "'validation_loss'"),

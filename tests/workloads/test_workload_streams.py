@@ -112,6 +112,26 @@ def test_compiled_draws_in_a_loop_are_those_of_python_numbers(seed_dtype, count)
         np.testing.assert_allclose(normal[place], eager, rtol=1e-13)
 
 
+@pytest.mark.parametrize("eager", [True, False], ids=["eagerly", "compiled"])
+def test_draws_of_several_steps_are_those_of_each(eager):
+    seed, steps = 7, [0, 3, _streams.MAX_STEP, 3]
+
+    def draws(steps):
+        return (
+            _streams.indices_of_steps(_streams.BATCH, seed, steps, 5, 1085),
+            _streams.indices_of_steps(_streams.BATCH, seed, steps, 4 * _streams.FEW + 3, 1085),
+            _streams.normal_of_steps(_streams.NOISE, seed, steps, [2, 3]),
+        )
+
+    few, many, normal = (draws if eager else tf.function(draws, jit_compile=True))(tf.constant(steps))
+    for i, step in enumerate(steps):
+        np.testing.assert_array_equal(few[i], _streams.indices(_streams.BATCH, seed, step, 5, 1085))
+        one = _streams.indices(_streams.BATCH, seed, step, 4 * _streams.FEW + 3, 1085)
+        np.testing.assert_array_equal(many[i], one)
+        each = _streams.normal(_streams.NOISE, seed, step, [2, 3])
+        np.testing.assert_allclose(normal[i], each, rtol=1e-13)
+
+
 def test_normal_numbers_are_the_inverse_distribution_function_of_the_uniform_ones():
     uniform = _streams.uniform(_streams.NOISE, 4, 2, [1000]).numpy()
     normal = _streams.normal(_streams.NOISE, 4, 2, [1000]).numpy()
