@@ -18,6 +18,7 @@ import tensorflow as tf
 from tensorflow.core.framework.attr_value_pb2 import AttrValue, NameAttrList
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
+from tensorflow.core.function.polymorphism.function_type import FunctionType
 from tensorflow.python.eager.polymorphic_function import atomic_function
 from tensorflow.python.framework import ops
 
@@ -67,6 +68,9 @@ def constant(value: Any, dtype: tf.DType = tf.int32) -> tf.Tensor:
             kept[key] = make("Const", [], value=AttrValue(tensor=content), dtype=dtype)[0]
     return kept[key]
 
+
+# The type of functions that only loops call, by name: to find it out takes as long as to make the function.
+UNSAID = FunctionType([])
 
 PLAIN = {
     "AddV2": operator.add,
@@ -338,5 +342,6 @@ def _placeholder(like: Any) -> tf.Tensor:
 
 def _function(inner: Any, outer: Any) -> AttrValue:
     """A graph as a function that operations of the outer one call by its name."""
-    outer._add_function_recursive(atomic_function.from_func_graph(inner.name, inner, {}))
+    made = atomic_function.from_func_graph(inner.name, inner, {}, function_type=UNSAID)
+    outer._add_function_recursive(made)
     return AttrValue(func=NameAttrList(name=inner.name))

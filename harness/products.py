@@ -21,7 +21,8 @@ from harness import nodes
 Nest = Any
 Join = Callable[[list[tf.Tensor]], tf.Tensor]
 
-TERMS = 12  # of a round: sums are read and written once a round
+TERMS = 12  # of a round, at most: sums are read and written once a round
+FEWEST = 8  # of many: each term is code of its own
 LONG = 32  # numbers of a product that are made by themselves, in a round of a loop
 SHORT = 4  # of a row, where they are sums of more than two terms: of several rows then
 CHAINS = 4  # sums of a round that do not wait for each other
@@ -249,13 +250,17 @@ def _fold_in_steps(value: tf.Tensor, axis: int, join: Join) -> tf.Tensor:
 def rounds_of(terms: int) -> tuple[int, int, int]:
     """How a sum is made: of how many terms at first, and then of how many in each of how many rounds.
 
-    Two rounds, or none: XLA takes a loop of one apart, and computes its terms wherever they are read.
+    The first is code of its own, and all that a round adds is code: as few of both as can be, but for the
+    fewest of a round, since each reads and writes the sum. Two rounds, or none: XLA takes a loop of one
+    apart, and computes its terms wherever they are read.
     """
     if terms < 3:
         return terms, 0, 0
-    rounds = max(2, -(-terms // TERMS) - 1)
-    each = min(TERMS, (terms - 1) // rounds)  # the first is code of its own: the fewer, the less to compile
-    return terms - each * rounds, each, rounds
+    if terms <= 2 * TERMS + 1:
+        each = (terms - 1) // 2
+        return terms - 2 * each, each, 2
+    ways = [(terms - each * n, each, n) for each in range(FEWEST, TERMS + 1) for n in [(terms - 1) // each]]
+    return min(ways, key=lambda way: (way[0] + way[1], way[2]))
 
 
 def rows_apart(terms: int, rows: int, columns: int) -> bool:
