@@ -23,7 +23,11 @@ from harness.graphs import Beside, Graph, Place
 Nest = Any
 
 TOGETHER = 256  # steps, of one group: vectors long enough that a loop's own cost is little
-PLACE = (3, 5)  # the seed and the step whose batches are compared
+LARGE = 2**16  # bytes of a step, of one group: more is drawn by the step itself, or a call could hold few
+
+
+class NotDrawn(Exception):
+    """Steps cannot be drawn ahead where the workload says so; each may still draw its own."""
 
 
 class Drawing:
@@ -43,10 +47,12 @@ class Drawing:
 
     @classmethod
     def of(cls, workload: Any, *place: Callable[[list[int]], Place | None]) -> Drawing | None:
-        """None where the workload does not offer it, or makes other batches: as where `batch` alone was
-        written anew."""
-        offered = hasattr(workload, "draws") and hasattr(workload, "batch_of")
-        return cls(workload, *place) if offered and agrees(workload, *PLACE) else None
+        """None where the workload does not offer it or draws much, or where batches are not made of draws."""
+        try:
+            made = cls(workload, *place) if agrees(workload) else None
+        except Exception:  # a plug-in's: each step draws its own, which the user may have seen to work
+            return None
+        return made if made is not None and 0 < made.bytes <= LARGE else None
 
     @property
     def bytes(self) -> int:
@@ -72,8 +78,9 @@ class Draws:
 
     def __init__(self, workload: Any, specs: Nest, groups: int, rows: int, place: Place | None = None):
         self.workload, self.specs, self.groups = workload, specs, groups
-        self.together = min(rows, TOGETHER)
-        self.rows = -(-rows // self.together) * self.together
+        rounds = -(-rows // TOGETHER)
+        self.together = -(-rows // rounds)
+        self.rows = rounds * self.together
         self._draw = Graph(self._drawn, specs, jit=True, name="drawn", place=place)
         nobody = np.zeros(groups, np.int32)
         self._beside = Beside(lambda: self(nobody, nobody, 0))
@@ -116,14 +123,27 @@ class Draws:
         return tf.nest.pack_sequence_as(self.specs, leaves)
 
 
-def agrees(workload: Any, seed: int, step: int) -> bool:
-    """Whether a step's batch is what is made of its draw, to the bit."""
+def agrees(workload: Any) -> bool:
+    """Whether the workload says what its batches are made of, and makes them of that, to the bit: as far as
+    is looked, and unless a class wrote `batch` anew and took the rest from another."""
+    if not (hasattr(workload, "draws") and hasattr(workload, "batch_of")) or workload.batch(0, 0) is None:
+        return False
+    if _written_at(workload, "batch") < min(_written_at(workload, name) for name in ("draws", "batch_of")):
+        return False
+    return all(_agrees_at(workload, *place) for place in ((3, 5), (0, int(workload.steps))))
+
+
+def _written_at(workload: Any, name: str) -> int:
+    """By how many classes a method was inherited; -1: it is the object's own."""
+    if name in getattr(workload, "__dict__", {}):
+        return -1
+    return next((i for i, each in enumerate(type(workload).__mro__) if name in vars(each)), -1)
+
+
+def _agrees_at(workload: Any, seed: int, step: int) -> bool:
     draw = tf.nest.map_structure(lambda leaf: leaf[0], workload.draws(seed, tf.constant([step])))
     batches = workload.batch(seed, step), workload.batch_of(draw)
-    try:
-        tf.nest.assert_same_structure(*batches)
-    except (TypeError, ValueError):
-        return False
+    tf.nest.assert_same_structure(*batches)
     one, other = ([np.asarray(leaf) for leaf in tf.nest.flatten(batch)] for batch in batches)
     return all(
         a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()

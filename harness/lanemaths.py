@@ -177,7 +177,10 @@ class LaneMaths:
             return self._drawn_now(at.groups, inputs)
         draws = draws_of_step(inputs.drawn, at.row)
         if self.lanes.groups > 1:
-            return lift.map_lanes(self.workload.batch_of, [draws])
+            try:
+                return lift.map_lanes(self.workload.batch_of, [draws])
+            except ValueError:  # it has no vectorised form, and need not have one
+                return lift.map_in_turn(self.workload.batch_of, draws, self.batch_spec)
         one = self.workload.batch_of(tf.nest.map_structure(lambda leaf: leaf[0], draws))
         return tf.nest.map_structure(lambda leaf: tf.convert_to_tensor(leaf)[None], one)
 

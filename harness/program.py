@@ -21,7 +21,7 @@ import tensorflow as tf
 from harness import lift, nodes, products, segments
 from harness.bookkeeping import Bookkeeper, Form, Found, Ran, after
 from harness.calls import Calls
-from harness.draws import Drawing
+from harness.draws import Drawing, NotDrawn
 from harness.graphs import Graph, Place
 from harness.kept import Kept
 from harness.lanemaths import Inputs, LaneMaths
@@ -60,7 +60,7 @@ class LaneProgram:
         loop: makes what advances this program where it does not do so by itself (a split batch).
         place: where its graphs are kept for the next process.
         books: of a form; programs share what keeps them.
-        drawing: of a workload whose steps can be drawn ahead; programs share it.
+        drawing: of the workload, where its steps can be drawn ahead; programs share it.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class LaneProgram:
         loop: Callable[[LaneProgram], Any] | None = None,
         place: Place | None = None,
         books: Callable[[Form], Bookkeeper] = Bookkeeper,
-        drawing: Callable[[Any], Drawing | None] = Drawing.of,
+        drawing: Drawing | None = None,
     ):
         self.program, self.workload, self.jit = program, workload, jit
         self.lanes: Lanes = program.lanes
@@ -94,7 +94,7 @@ class LaneProgram:
         self.identity_view = viewed is maths.start and (maths.written_out or not self.trailing)
         # At recorded points: where somebody asks for it.
         self.monitored = bool(self.metrics) and (program.curves or workload.target_metric != "loss")
-        ahead = drawing(workload) if self.stochastic and jit and loop is None else None
+        ahead = drawing if self.stochastic and jit and loop is None else None
         self.calls = Calls(
             plan=self.plan,
             lanes=self.lanes.count,
@@ -513,6 +513,7 @@ class LaneProgram:
 
         Raises:
             LiftError: an operation has no vectorised form.
+            NotDrawn: what draws ahead cannot be traced or compiled.
         """
         begin = time.perf_counter()
         carry = self.empty()
@@ -521,13 +522,12 @@ class LaneProgram:
                 inputs = inputs._replace(drawn=self.draws.none())
             if self.loop is None:
                 self._advance.prepare(*self._asks(carry, inputs, 1, 1, 0))
-            if self.draws is not None:
-                self.draws.compile(run)
+            drawing = self.draws.compile(run) if self.draws is not None else None
             if self.trailing:  # one function, and one thread of XLA's: kernels keep all cores busy
                 self.books.compile(run)
             self._run(carry, inputs, 1, 1, 0)
-        if self.draws is not None:
-            self.draws.compile(run).result()
+        if drawing is not None and (error := drawing.exception()) is not None:
+            raise NotDrawn(str(error)) from error
         self.books.compile(run)
         xla_has_started()
         self.compile_seconds = time.perf_counter() - begin

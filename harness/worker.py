@@ -19,7 +19,7 @@ tf = tensorflow()
 
 from harness.batchsplit import BatchLoop  # noqa: E402
 from harness.bookkeeping import Bookkeeper, Form  # noqa: E402
-from harness.draws import Drawing  # noqa: E402
+from harness.draws import Drawing, NotDrawn  # noqa: E402
 from harness.evaluation import Evaluator  # noqa: E402
 from harness.graphs import Place  # noqa: E402
 from harness.lanemaths import Inputs  # noqa: E402
@@ -126,8 +126,10 @@ class Programs:
             attempts.insert(0, (program, True, ""))
         attempts.append((alone, False, "ran without XLA, one lane at a time: {}"))
         reason = ""
+        known = _known(program)
         for i, (attempt, jit, note) in enumerate(attempts):
             try:
+                drawing = self._drawing(known, attempt, workload) if jit and loop is None else None
                 names = [
                     program.key,
                     asdict(attempt.lanes),
@@ -140,18 +142,22 @@ class Programs:
                     tiling.VALUES_PER_CALL,
                     tiling.BYTES_OF_VIEWS,
                     tiling.BYTES_OF_DRAWS,
+                    drawing is not None,
                 ]
                 if loop is not None:  # its functions know their devices
                     names += [self.placement.name, self.placement.device]
                 key = digest(names)
                 place = self._place(key, attempt, jit)
-                drawing = partial(self._drawing, attempt)
                 shared = {"loop": loop, "place": place, "books": self._bookkeeper, "drawing": drawing}
                 compiled = LaneProgram(attempt, workload, build, jit=jit, **shared)
                 with stable_names(key):
                     self.placement.run(compiled.compile, idle_inputs(compiled), self.placement.run)
-                evaluator = self._evaluator(compiled, jit)
-                return Warm(compiled, evaluator, self._starting(compiled), note.format(reason))
+                evaluator = self._evaluator(known, compiled, jit)
+                return Warm(compiled, evaluator, self._starting(known, compiled), note.format(reason))
+            except NotDrawn:  # but each step may draw its own
+                with self._guard:
+                    self._drawings[known] = None
+                attempts.insert(i + 1, (attempt, jit, note))
             except (LiftError, ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
                 reason = last_line(error)
                 if i == len(attempts) - 1 or not isinstance(error, LiftError | tf.errors.OpError):
@@ -167,9 +173,9 @@ class Programs:
             decides += [values | {"workload": "", "optimizer": program.optimizer.static()}]
         return Place.of(key, decides) if own else Place(key, None)
 
-    def _starting(self, compiled: LaneProgram) -> StartingPoints:
+    def _starting(self, known: str, compiled: LaneProgram) -> StartingPoints:
         parts = compiled.loop.examples if compiled.loop is not None else []
-        key = digest([repr(compiled.workload), compiled.program.dtype, parts])
+        key = digest([known, parts])
         with self._guard:  # shared by programs of a workload
             if key not in self._points:
                 self._points[key] = StartingPoints(compiled.workload, compiled.real, parts)
@@ -182,23 +188,23 @@ class Programs:
                 self._books[form] = Bookkeeper(form, Place.of(key, [self.placement.device]))
             return self._books[form]
 
-    def _drawing(self, program: Program, workload: Any) -> Drawing | None:
-        key = repr(workload)
-
+    def _drawing(self, known: str, program: Program, workload: Any) -> Drawing | None:
         def place(shape: list[int]) -> Place:
-            return self._place(digest([key, *shape]), program, True, workload_only=True)
+            return self._place(digest([known, *shape]), program, True, workload_only=True)
 
-        with self._guard:  # shared by programs of a workload
-            if key not in self._drawings:
-                self._drawings[key] = Drawing.of(workload, place)
-            return self._drawings[key]
+        with self._guard:
+            lock = self._locks.setdefault(f"drawing {known}", threading.Lock())
+        with lock:  # shared by programs of a workload
+            if known not in self._drawings:
+                self._drawings[known] = self.placement.run(Drawing.of, workload, place)
+            return self._drawings[known]
 
-    def _evaluator(self, compiled: LaneProgram, jit: bool) -> Evaluator | None:
+    def _evaluator(self, known: str, compiled: LaneProgram, jit: bool) -> Evaluator | None:
         workload, start = compiled.workload, compiled.start
         if not compiled.monitored and not workload.evaluate(start):
             return None
         last = compiled.maths.written_out
-        key = digest([repr(workload), compiled.lanes.count, jit, last])
+        key = digest([known, compiled.lanes.count, jit, last])
         with self._guard:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:  # optimizers of one workload share it, and compile it once
@@ -209,6 +215,13 @@ class Programs:
                 self.placement.run(made.compile, view)
                 self._evaluators[key] = made
             return self._evaluators[key]
+
+
+def _known(program: Program) -> str:
+    """Names a workload, what of which programs share: a plug-in's by its file, too, and what is in it."""
+    entry = catalog.entry_of("workload", program.workload)
+    code = [] if entry.builtin else [str(entry.path), catalog.code_hash(entry)]
+    return digest([program.workload.static(), program.dtype, code])
 
 
 def _own(kind: catalog.Kind, component: Component) -> bool:

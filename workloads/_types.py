@@ -108,5 +108,5 @@ class Drawing(Protocol):
         ...
 
     def batch_of(self, draw: Structure) -> Structure:
-        """The batch of one of those steps: what `batch` gives for it. Works under `tf.vectorized_map`."""
+        """The batch of one of those steps: what `batch` gives for it, to the bit."""
         ...
