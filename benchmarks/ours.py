@@ -137,14 +137,14 @@ class Ours:
         from harness.runtime import cpu_count
         from harness.tilerun import TileRun
 
-        waiting, lock = list(self.planned.tiles), threading.Lock()
+        waiting, lock = iter(self.planned.tiles), threading.Lock()
         self.runs, clocks = [], [_Clock() for _ in range(cpu_count())]
 
         def serve(clock: _Clock) -> None:
             begin = time.perf_counter()
             while True:
                 with lock:
-                    tile = waiting.pop() if waiting else None
+                    tile = next(waiting, None)  # in the order of the grid, as workers do
                 if tile is None:
                     break
                 warm, _ = self.programs.get(tile.program)

@@ -34,6 +34,9 @@ from harness.types import Lanes, Program
 Nest = Any
 
 
+LONGEST_PATIENCE = 2**31 - 1
+
+
 class LiftError(Exception):
     """The maths cannot be vectorised over lanes."""
 
@@ -296,13 +299,14 @@ class LaneProgram:
         inputs: Inputs,
         spans: Any,
         steps: Any,
-        enough: Any,
+        patience: Any,
     ) -> tuple[tf.Tensor, Moving, Recorded, tf.Tensor]:
         """`spans` × `steps` steps of every lane that is going (scalars int32, traced like the next).
 
         Where points are kept and runs begin, the first span is cut at the early steps that are recorded.
-        Where runs end at their targets, the call is over at the first recorded step at which no more than
-        `enough` lanes are left, at the end of any span where nothing is recorded.
+        Where runs end at their targets, the call is over at the first recorded step at which those lanes that
+        were going and are done have waited for more than `patience` steps, all together; at the end of any
+        span where nothing is recorded.
 
         Args:
             trace: [rows, lanes], of an earlier call.
@@ -317,7 +321,7 @@ class LaneProgram:
         if self.lockstep and not self.program.curves and not self.calls.views:
             moving, trace, total, _ = self._segment(moving, trace, stand, total, inputs)
             return trace, moving, recorded, total
-        cut = spans, steps, enough, total
+        cut = spans, steps, patience, total
         return self._segment_by_segment(moving, trace, recorded, stand, inputs, *cut)
 
     def _segment_by_segment(
@@ -329,7 +333,7 @@ class LaneProgram:
         inputs: Inputs,
         spans: Any,
         steps: Any,
-        enough: Any,
+        patience: Any,
         total: Any,
     ) -> Any:
         """The steps of a call in segments, each followed by a look at who is left; returns as `_steps`."""
@@ -350,7 +354,12 @@ class LaneProgram:
             slot = tf.where((j > 0) & (j <= pieces) & (count > 0), nowhere + j, slot)
             return count, tf.where(j == 0, 0, slot)
 
-        def outer(j: Any, stand: Stand, fresh: Any, moving: Moving, trace: Any, recorded: Recorded) -> Any:
+        def how_many(moving: Moving) -> tf.Tensor:
+            return tf.reduce_sum(tf.cast(moving.going, tf.int32))
+
+        def outer(
+            j: Any, stand: Stand, fresh: Any, waited: Any, moving: Moving, trace: Any, recorded: Recorded
+        ) -> Any:
             count, slot = extent(j, fresh)
             count = tf.minimum(count, total - stand.row)
             views = recorded.views
@@ -360,19 +369,23 @@ class LaneProgram:
             moving, trace, made, point = self._segment(moving, trace, stand, count, inputs)
             points = self._put(recorded.points, slot, point) if self.program.curves else ()
             following = tf.where(fresh, j, tf.maximum(j, pieces)) + 1  # only a run that begins is cut early
-            return following, stand.after(made), fresh & (j >= 0), moving, trace, Recorded(points, views)
+            if not self.lockstep:
+                waited = waited + (began - how_many(moving)) * made
+            recorded = Recorded(points, views)
+            return following, stand.after(made), fresh & (j >= 0), waited, moving, trace, recorded
 
-        def unfinished(j: Any, stand: Stand, fresh: Any, moving: Moving, *_: Any) -> tf.Tensor:
+        def unfinished(j: Any, _: Stand, fresh: Any, waited: Any, moving: Moving, *__: Any) -> tf.Tensor:
             more = (j < last) & tf.reduce_any(moving.going)
             if self.lockstep:
                 return more
             span = j - pieces
             on_point = (span > 0) & (span % (rounds if self.program.curves or self.monitored else 1) == 0)
-            return more & (~on_point | (tf.reduce_sum(tf.cast(moving.going, tf.int32)) > enough))
+            return more & (~on_point | (waited <= patience))
 
         fresh = stand.step == 0 if self.lockstep else tf.reduce_any(moving.going & (stand.step == 0))
-        begin = (nodes.constant(0), stand, fresh, moving, trace, recorded)
-        _, stand, _, moving, trace, recorded = nodes.loop(unfinished, outer, begin)
+        began, none = how_many(moving), nodes.constant(0)
+        begin = (none, stand, fresh, none if not self.lockstep else (), moving, trace, recorded)
+        _, stand, _, _, moving, trace, recorded = nodes.loop(unfinished, outer, begin)
         return trace, moving, recorded, stand.row
 
     def _put(self, rows: tf.Tensor, place: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
@@ -434,16 +447,16 @@ class LaneProgram:
         return self.seating.seat(carry, inputs, fresh)
 
     def advance(
-        self, carry: Carry, inputs: Inputs, spans: int, steps: int, enough: int = 0
+        self, carry: Carry, inputs: Inputs, spans: int, steps: int, patience: int = LONGEST_PATIENCE
     ) -> tuple[Ran, Found]:
         """One call of the compiled program, and what is found in its trace.
 
         Args:
-            spans, steps, enough: see `_steps`; spans of at most `calls.spans`.
+            spans, steps, patience: see `_steps`; spans of at most `calls.spans`.
         """
         if steps > self.plan.span or spans > self.calls.spans + self.ends_by_itself:
             raise ValueError(f"{spans} spans of {steps} steps do not fit a trace of {self.calls.rows} rows")
-        ran = self._run(carry, inputs, spans, steps, enough)
+        ran = self._run(carry, inputs, spans, steps, patience)
         return ran, self.books.look(carry, ran, inputs.targets)
 
     def booked(self, carry: Carry, inputs: Inputs, ran: Ran, found: Found) -> Carry:
@@ -451,21 +464,21 @@ class LaneProgram:
         budget, go = self.program.budget, np.asarray(inputs.go)
         return after(carry, ran, found, go, inputs.targets, budget, at_target=self.ends_at_target)
 
-    def _run(self, carry: Carry, inputs: Inputs, spans: int, steps: int, enough: int) -> Ran:
+    def _run(self, carry: Carry, inputs: Inputs, spans: int, steps: int, patience: int) -> Ran:
         if self.loop is not None:
             ran, trace = self.loop.advance(carry, inputs, spans, steps)
             self.books.trace.mine.put(trace)
             return ran
-        made = self._advance(*self._asks(carry, inputs, spans, steps, enough))
+        made = self._advance(*self._asks(carry, inputs, spans, steps, patience))
         return Ran(*self.kept.mine.changed(), steps=int(made))
 
-    def _asks(self, carry: Carry, inputs: Inputs, spans: int, steps: int, enough: int) -> Any:
+    def _asks(self, carry: Carry, inputs: Inputs, spans: int, steps: int, patience: int) -> Any:
         """The arguments of `_advance_lanes`."""
         step, going = np.asarray(carry.step), np.asarray(carry.live) & np.asarray(inputs.go)
         moving = segments.moving(carry)._replace(going=going)
         if self.lockstep:  # where one lane stands, all do
             step = np.int32(step[going].max(initial=0))
-        size = np.int32(spans), np.int32(steps), np.int32(enough)
+        size = np.int32(spans), np.int32(steps), np.int32(patience)
         if self.draws is not None and not tf.nest.flatten(inputs.drawn):
             inputs = inputs._replace(drawn=self._drawn(inputs, step, going, spans * steps))
         kept = self.books.trace.mine.handles, self.kept.mine.handles

@@ -23,8 +23,10 @@ from harness.bookkeeping import distances  # noqa: E402
 from harness.graphs import tensor  # noqa: E402
 from harness.kept import OnShelf  # noqa: E402
 from harness.lanemaths import Inputs  # noqa: E402
+from harness.program import LONGEST_PATIENCE  # noqa: E402
 from harness.segments import LADDER, Carry  # noqa: E402
 
+VISIT_SECONDS = 1e-3  # of the host, between two calls
 DIVERGENCE_FACTOR = 1e6  # a loss above this many times the larger of 1 and the initial one has diverged
 
 
@@ -219,10 +221,10 @@ class TileRun:
             return carry
         go, spans, steps = self._extent(self.plan.budget - self.was_step)
         inputs = inputs._replace(go=tensor(go))
-        enough = self._enough(go)
+        patience = self._patience()
         with _away():
             begin = time.perf_counter()
-            ran, found = self.call(self.compiled.advance, carry, inputs, spans, steps, enough)
+            ran, found = self.call(self.compiled.advance, carry, inputs, spans, steps, patience)
             np.asarray(found.seen)  # waits for the device
             seconds = time.perf_counter() - begin
         self.train_seconds += seconds
@@ -281,13 +283,17 @@ class TileRun:
         """Which lanes stand at a whole number of strides, or at their budget."""
         return (self.was_step % self.plan.stride == 0) | (self.was_step == self.plan.budget)
 
-    def _enough(self, go: np.ndarray) -> int:
-        """With how many lanes still going a call is over: a quarter where others wait for their places.
-
-        A compromise: a call costs as much as hundreds of steps, and lanes that are done wait for its end.
+    def _patience(self) -> int:
+        """How many steps lanes that are done may wait for a call's end, all together, while others wait for
+        their places: as many as take as long as a visit of the host's. So neither costs more than twice what
+        the better choice would, however alike runs are.
         """
         refills = self.seats.waiting and self.seats.width == 1 and not self.compiled.lockstep
-        return int(go.sum()) // 4 if refills else 0
+        if not refills:
+            return LONGEST_PATIENCE
+        pace = self.compiled.seconds_per_step
+        steps = self.plan.span if pace is None else VISIT_SECONDS / pace  # of all lanes
+        return min(int(steps * self.compiled.lanes.count), LONGEST_PATIENCE)
 
     def _observed(self, go: np.ndarray, seen: np.ndarray) -> Iterator[Observed]:
         """The points on the grid that were recorded in a call.

@@ -87,9 +87,9 @@ def test_no_more_is_drawn_than_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 FIELDS: dict[str, dict[str, Any]] = {
-    "network": {"workloads": ["digits_mlp(hidden=[5], batch_size=8, steps=60)"], "seeds": 2},
-    "groups": {"workloads": ["digits_mlp(hidden=[5], batch_size=8, steps=60)"], "seeds": 9},
-    "written out": {"workloads": ["digits_mlp(hidden=[5], batch_size=8, steps=60)"], "seeds": 2, "lanes": 16},
+    "network": {"workloads": ["digits_logistic(batch_size=8, steps=60)"], "seeds": 2},
+    "groups": {"workloads": ["digits_logistic(batch_size=8, steps=60)"], "seeds": 9},
+    "written out": {"workloads": ["digits_logistic(batch_size=8, steps=60)"], "seeds": 2, "lanes": 16},
     "noise": {"workloads": ["quadratic(dimension=3, noise=0.1, steps=300)"], "seeds": 5},
     "to the target": {
         "workloads": ["quadratic(dimension=3, noise=0.1, steps=300)"],
@@ -120,7 +120,7 @@ def test_runs_are_those_whose_steps_draw_by_themselves(
 
 
 def test_calls_are_as_long_as_draws_can_be_held(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
-    fields = {"workloads": ["digits_mlp(hidden=[5], batch_size=50, steps=60)"], "optimizers": ["adam"]}
+    fields = {"workloads": ["digits_logistic(batch_size=50, steps=60)"], "optimizers": ["adam"]}
     fields |= {"learning_rates": [0.01], "seeds": 2, "record": {"points": 3, "curves": False}}
     whole = run(programs, **fields)
     monkeypatch.setattr(tiling, "BYTES_OF_DRAWS", 2 * 200 * 25)
@@ -160,7 +160,7 @@ def test_groups_draw_from_where_each_of_them_stands(
 
 def test_optimizers_share_what_draws(programs: Programs) -> None:
     fields = {
-        "workloads": ["digits_mlp(hidden=[5], batch_size=8, steps=20)"],
+        "workloads": ["digits_logistic(batch_size=8, steps=20)"],
         "learning_rates": [0.01],
         "seeds": 2,
     }
@@ -208,12 +208,11 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from workloads.digits_mlp import DigitsMlp
+from workloads.digits_logistic import DigitsLogistic
 
 
 @dataclass(frozen=True)
-class Own(DigitsMlp):
-    hidden: tuple[int, ...] = (5,)
+class Own(DigitsLogistic):
     batch_size: int = 8
 
     def draws(self, seed, steps):

@@ -31,7 +31,7 @@ def loops(graph, *args):
     return len(re.findall(r" while\\(", text)), text.count('xla_cpu_small_call="true"')
 
 programs = Programs(Placement("one_device", ["CPU:0"]))
-workloads = ("rosenbrock", "quadratic(dimension=40, rotated=true)", "digits_mlp", "digits_mlp(hidden=[16])")
+workloads = ("rosenbrock", "quadratic(dimension=40, rotated=true)", "digits_logistic", "digits_mlp(hidden=[16])")
 for workload, rates in zip(workloads, (2, 2, 2, 16)):
     rates = [1e-4 * (1 + k) for k in range(rates)]
     fields = {"optimizers": ["adam"], "learning_rates": rates, "seeds": 4, "steps": 60}
@@ -53,7 +53,7 @@ def test_only_loops_without_large_products_become_functions() -> None:
     assert done.stdout.splitlines() == [
         "Rosenbrock advance 0 1",
         "Quadratic advance 0 1",
-        "DigitsMlp advance 1 0",
+        "DigitsLogistic advance 1 0",
         "monitor 1 0",
         "evaluate 1 0",
         "DigitsMlp advance 0 1",

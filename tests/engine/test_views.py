@@ -22,7 +22,7 @@ from tests.engine.frames import PROVENANCE  # noqa: E402
 
 AVERAGES = f"{Path(__file__).with_name('plugins.py')}:Averages"
 FIELDS: dict[str, Any] = {
-    "workloads": ["digits_mlp(hidden=[4], steps=85)"],
+    "workloads": ["digits_logistic(steps=85)"],  # of the networks the least to compile
     "seeds": 2,
     "record": {"points": 8},  # of 11 steps each, and one of 8
 }
@@ -56,7 +56,7 @@ def run(
 
 TWO, FIVE = [0.1, 1e30], [1e-3, 1e-2, 0.1, 1.0, 1e30]
 AFTER_EACH_OTHER = {"lanes": 2}
-WHOLE_STRIDES = {"workloads": ["digits_mlp(hidden=[4], steps=88)"]}
+WHOLE_STRIDES = {"workloads": ["digits_logistic(steps=88)"]}
 CASES = {
     "two rates": ("momentum", TWO, True, {}),
     "written out": ("momentum", FIVE, True, {}),
@@ -107,7 +107,7 @@ def test_runs_that_end_at_their_target_are_evaluated_before_they_go_on(run: Any)
 
 @pytest.mark.parametrize("curves", [True, False])
 def test_a_metric_that_nobody_asks_for_is_not_looked_at(curves: bool, run: Any) -> None:
-    workload = f"{AVERAGES.removesuffix('Averages')}ByLoss(hidden=[4], steps=85)"
+    workload = f"{AVERAGES.removesuffix('Averages')}ByLoss(steps=85)"
     fields = {"workloads": [workload], "optimizers": ["adam"], "learning_rates": [1e-2]}
     looked: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
