@@ -1,4 +1,5 @@
-"""Importing plug-ins: modules by name, files by path, their own folder importable meanwhile."""
+"""Importing plug-ins: modules by name, files by path, their own folder importable meanwhile; and libraries
+without what they would like to have beside them."""
 
 from __future__ import annotations
 
@@ -7,8 +8,10 @@ import importlib
 import importlib.util
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -60,3 +63,32 @@ def _importable(folder: Path) -> Iterator[None]:
     finally:
         if added and entry in sys.path:
             sys.path.remove(entry)
+
+
+@contextmanager
+def without(*packages: str) -> Iterator[None]:
+    """Packages that nobody has imported yet are found by what is imported meanwhile, but not loaded: to load
+    one is an `ImportError`. Afterwards they can be imported as ever."""
+    hidden = _Hidden(packages)
+    with _lock:
+        sys.meta_path.insert(0, hidden)
+        try:
+            yield
+        finally:
+            sys.meta_path.remove(hidden)
+
+
+class _Hidden(MetaPathFinder, Loader):
+    def __init__(self, packages: Sequence[str]):
+        self.packages = packages
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: object = None
+    ) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(fullname, path) if fullname in self.packages else None
+        if spec is not None:
+            spec.loader = self
+        return spec
+
+    def exec_module(self, module: ModuleType) -> None:
+        raise ImportError(f"{module.__name__} is imported when it is asked for")

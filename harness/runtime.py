@@ -19,6 +19,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from harness.importing import without
+
 
 def cache_folder() -> Path:
     """Where XLA keeps compiled programs between processes: `$OPTGRID_CACHE`, or the user's cache folder."""
@@ -92,6 +94,10 @@ def tf_xla_flags(given: str, folder: Path, xla: str) -> str:
 
 CACHE_FOLDER, CACHE_PREFIX = "--tf_xla_persistent_cache_directory", "--tf_xla_persistent_cache_prefix"
 
+# What TensorFlow imports at its end for others' sake, scikit-learn with it, and does without where it is not
+# installed: 2 of 4.5 seconds. `tf.keras` is there when it is asked for.
+FOR_OTHERS = "keras", "jax"
+
 _BEFORE: dict[str, str | None] = {}  # what the environment said of XLA, until it is put back
 
 
@@ -136,7 +142,8 @@ def tensorflow() -> Any:
         _set(
             "TF_XLA_FLAGS", tf_xla_flags(os.environ.get("TF_XLA_FLAGS", ""), folder, os.environ["XLA_FLAGS"])
         )
-    import tensorflow as tf
+    with without(*FOR_OTHERS):
+        import tensorflow as tf
     from tensorflow.python.framework import ops
 
     _number_by_key(ops)

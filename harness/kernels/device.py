@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from ..runtime import cpu_count, memory_bytes
+from ..importing import without
+from ..runtime import FOR_OTHERS, cpu_count, memory_bytes
 from ..sentences import listing
 from ..types import UsageError
 
@@ -62,7 +63,8 @@ def tensorflow() -> Any:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX shares the card
-    import tensorflow as tf
+    with without(*FOR_OTHERS):
+        import tensorflow as tf
 
     tf.get_logger().setLevel("ERROR")
     try:

@@ -31,8 +31,10 @@ def loops(graph, *args):
     return len(re.findall(r" while\\(", text)), text.count('xla_cpu_small_call="true"')
 
 programs = Programs(Placement("one_device", ["CPU:0"]))
-workloads = ("rosenbrock", "quadratic(dimension=40, rotated=true)", "digits_logistic", "digits_mlp(hidden=[16])")
-for workload, rates in zip(workloads, (2, 2, 2, 16)):
+for workload, rates in {
+    "rosenbrock": 2, "quadratic(dimension=40, rotated=true)": 2,
+    "digits_logistic": 2, "digits_mlp(hidden=[16])": 16,
+}.items():
     rates = [1e-4 * (1 + k) for k in range(rates)]
     fields = {"optimizers": ["adam"], "learning_rates": rates, "seeds": 4, "steps": 60}
     (program,) = Study(name="loops", workloads=[workload], **fields).plan().programs.values()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from harness.importing import without
 from harness.runtime import XLA_FLAGS, tf_xla_flags, xla_flags
 
 OURS = " ".join(f"--{name}={value}" for name, value in XLA_FLAGS.items())
@@ -59,6 +62,50 @@ def test_what_else_the_user_says_of_the_cache_goes_to_children():
 def test_a_cache_that_the_user_has_set_stays():
     given = "--tf_xla_persistent_cache_directory=mine --tf_xla_persistent_cache_prefix=my"
     assert tf_xla_flags(given, Path("here"), "") == given
+
+
+LATER = """
+import sys
+
+from harness.runtime import tensorflow
+
+tf = tensorflow()
+print(*[name for name in ("keras", "jax", "sklearn") if name in sys.modules])
+from workloads._digits import digits
+
+digits()
+print(*[name for name in ("keras", "jax", "sklearn") if name in sys.modules])
+import tensorflow.keras.layers
+
+assert tf.keras.layers.Dense is tensorflow.keras.layers.Dense
+print("keras" in sys.modules)
+import jax
+
+print(jax.numpy.ones(2).shape)
+"""
+
+
+def test_what_others_want_is_imported_when_they_ask_for_it():
+    done = subprocess.run([sys.executable, "-c", LATER], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["", "", "True", "(2,)"]
+
+
+def test_packages_are_found_and_not_loaded_meanwhile(tmp_path, monkeypatch):
+    for name in ("hidden_one", "hidden_two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("")
+        (tmp_path / name / "part.py").write_text("here = True")
+    monkeypatch.syspath_prepend(tmp_path)
+    import hidden_two
+
+    with without("hidden_one", "hidden_two"):
+        found = find_spec("hidden_one")
+        assert found is not None and found.origin == str(tmp_path / "hidden_one" / "__init__.py")
+        with pytest.raises(ImportError, match="hidden_one"):
+            import_module("hidden_one.part")
+        assert import_module("hidden_two.part").here  # was there already
+    assert import_module("hidden_one.part").here and hidden_two
 
 
 COMPILE = """

@@ -34,6 +34,15 @@ def stirred(workload, seed=0):
     )
 
 
+@pytest.mark.parametrize("file", [_digits.FILE, "not/there.csv.gz"])
+def test_the_data_are_scikit_learns(file, monkeypatch):
+    monkeypatch.setattr(_digits, "FILE", file)
+    pixels, classes = _digits._pixels_and_classes()
+    np.testing.assert_array_equal(pixels, PIXELS)
+    np.testing.assert_array_equal(classes, CLASSES)
+    assert (pixels.dtype, classes.dtype) == (PIXELS.dtype, CLASSES.dtype)
+
+
 def test_the_split_is_disjoint_complete_and_stratified():
     places = _digits.split(CLASSES)
     together = np.concatenate(list(places.values()))
