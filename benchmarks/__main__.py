@@ -6,6 +6,7 @@
     python -m benchmarks --readme         write the last run's table into README.md
 
 Every side runs in a process of its own, warm, with all cores; rounds alternate, so that noise falls on all.
+A round is a run, or as many as take a tenth of a second.
 Writes `rounds.parquet` (a row per work, side and round), `prepared.parquet`, `bounds.parquet`,
 `compiles.parquet` (a row per work, side and repeat; only where JAX is a peer), `shell.parquet`, `ratios.svg`
 and `table.md`.
@@ -16,14 +17,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from benchmarks import compiling, figure, shell, tables
-from benchmarks.sides import Remote
+from benchmarks.sides import Remote, Round
 from benchmarks.works import Inputs, Work, chosen
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 AGREE_MEDIAN, AGREE_MOST = 1e-3, 1e-2
 # Keras adds Adam's epsilon to the root of v before its bias is corrected: another rule in its first steps.
 SLACK = {"keras": 10.0}
+ROUND_SECONDS = 0.1  # of a side, at least
 
 
 def disagreement(ours: np.ndarray, theirs: np.ndarray, slack: float = 1.0) -> np.ndarray:
@@ -51,6 +55,21 @@ def disagreement(ours: np.ndarray, theirs: np.ndarray, slack: float = 1.0) -> np
     if np.median(gap) > slack * AGREE_MEDIAN or np.quantile(gap, 0.9) > slack * AGREE_MOST:
         raise SystemExit(f"the two sides did not compute the same: median difference {np.median(gap):.2g}")
     return gap
+
+
+def runs(side: Callable[[str], Round]) -> list[Round]:
+    """What a side does in a round: a run, or as many as take `ROUND_SECONDS`. The first of a few milliseconds
+    would mostly say how long threads take to wake and caches to fill after the others' runs."""
+    made = [side("run")]
+    while sum(each.seconds for each in made) < ROUND_SECONDS:
+        made.append(side("run"))
+    return made
+
+
+def mean(made: Sequence[Round]) -> Round:
+    """One run of these, on average."""
+    seconds, evaluating = (fmean(getattr(r, k) for r in made) for k in ("seconds", "evaluate_seconds"))
+    return Round(seconds, made[0].cell_steps, evaluating)
 
 
 class Race:
@@ -88,7 +107,7 @@ class Race:
             # Whoever begins has the caches of the last one: turns change.
             order = list(racers.items()) if number % 2 == 0 else list(racers.items())[::-1]
             for name, side in order:
-                took = side("run")
+                took = mean(runs(side))
                 self.rounds.append(
                     {
                         "work": work.key,

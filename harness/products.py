@@ -25,7 +25,7 @@ TERMS = 12  # of a round, at most: sums are read and written once a round
 FEWEST = 8  # of many: each term is code of its own
 LONG = 32  # numbers of a product that are made by themselves, in a round of a loop
 SHORT = 4  # of a row, where they are sums of more than two terms: of several rows then
-CHAINS = 2  # sums of a round that do not wait for each other: to put more together takes as long as their terms
+CHAINS = 2  # sums of a round that do not wait for each other: more would have to be put together, too
 
 
 def exact(op: Any) -> bool:
