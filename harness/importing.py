@@ -11,9 +11,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import SOURCE_SUFFIXES, ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 _lock = threading.RLock()  # workers are threads of one process
 
@@ -38,7 +38,9 @@ def by_path(path: Path) -> ModuleType:
 
 
 def _execute(name: str, path: Path) -> None:
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = None
+    if path.suffix in SOURCE_SUFFIXES:
+        spec = importlib.util.spec_from_file_location(name, path, loader=_AsWritten(name, str(path)))
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
@@ -49,6 +51,14 @@ def _execute(name: str, path: Path) -> None:
     except BaseException:
         del sys.modules[name]
         raise
+
+
+class _AsWritten(SourceFileLoader):
+    """Takes no bytecode of earlier: it is known by the file's size and the second it was written in, which an
+    edit may leave as they were."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 @contextmanager
@@ -67,25 +77,26 @@ def _importable(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def without(*packages: str) -> Iterator[None]:
-    """Packages that nobody has imported yet are found by what is imported meanwhile, but not loaded: to load
-    one is an `ImportError`. Afterwards they can be imported as ever."""
+    """Packages that nobody has imported yet are found by what this thread imports meanwhile, but not loaded:
+    to load one is an `ImportError`. Afterwards they can be imported as ever, and by other threads at once."""
     hidden = _Hidden(packages)
-    with _lock:
-        sys.meta_path.insert(0, hidden)
-        try:
-            yield
-        finally:
-            sys.meta_path.remove(hidden)
+    sys.meta_path.insert(0, hidden)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(hidden)
 
 
 class _Hidden(MetaPathFinder, Loader):
     def __init__(self, packages: Sequence[str]):
-        self.packages = packages
+        self.packages, self.thread = packages, threading.get_ident()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: object = None
     ) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(fullname, path) if fullname in self.packages else None
+        if fullname not in self.packages or threading.get_ident() != self.thread:
+            return None
+        spec = PathFinder.find_spec(fullname, path)
         if spec is not None:
             spec.loader = self
         return spec

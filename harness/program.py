@@ -108,7 +108,7 @@ class LaneProgram:
             viewed=self._viewed_specs(viewed) if self.lockstep and loop is None else (),
         )
         self.compile_seconds = 0.0
-        self.seconds_per_step: float | None = None  # of the last call of a span or more
+        self.seconds_per_step: float | None = None  # the least of all calls of a span or more
         self.traces = 0
 
         def graph(fn: Callable[..., Nest], like: Nest, *, jit: bool = jit) -> Graph:
@@ -305,8 +305,8 @@ class LaneProgram:
 
         Where points are kept and runs begin, the first span is cut at the early steps that are recorded.
         Where runs end at their targets, the call is over at the first recorded step at which those lanes that
-        were going and are done have waited for more than `patience` steps, all together; at the end of any
-        span where nothing is recorded.
+        were going and are done have waited for more than `patience` steps, all together, counted in whole
+        segments; at the end of any span where nothing is recorded.
 
         Args:
             trace: [rows, lanes], of an earlier call.

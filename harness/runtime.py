@@ -94,8 +94,9 @@ def tf_xla_flags(given: str, folder: Path, xla: str) -> str:
 
 CACHE_FOLDER, CACHE_PREFIX = "--tf_xla_persistent_cache_directory", "--tf_xla_persistent_cache_prefix"
 
-# What TensorFlow imports at its end for others' sake, scikit-learn with it, and does without where it is not
-# installed: 2 of 4.5 seconds. `tf.keras` is there when it is asked for.
+# What TensorFlow imports for others' sake, in half of its time, and does without where it is not installed:
+# Keras, and scikit-learn with it, and JAX, of which its Lite converter then knows nothing. `tf.keras` is
+# there when it is asked for.
 FOR_OTHERS = "keras", "jax"
 
 _BEFORE: dict[str, str | None] = {}  # what the environment said of XLA, until it is put back

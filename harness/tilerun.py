@@ -26,7 +26,7 @@ from harness.lanemaths import Inputs  # noqa: E402
 from harness.program import LONGEST_PATIENCE  # noqa: E402
 from harness.segments import LADDER, Carry  # noqa: E402
 
-VISIT_SECONDS = 1e-3  # of the host, between two calls
+VISIT_SECONDS = 1e-3  # between two calls, before any is known
 DIVERGENCE_FACTOR = 1e6  # a loss above this many times the larger of 1 and the initial one has diverged
 
 
@@ -94,6 +94,8 @@ class TileRun:
     stopped: Callable[[], bool] = lambda: False
     train_seconds: float = 0.0
     evaluate_seconds: float = 0.0
+    visit_seconds: float = VISIT_SECONDS  # of the last ones, on average
+    steps_made: int = 0  # in the last call
     metrics: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -176,6 +178,7 @@ class TileRun:
         while self.seats.busy:
             if self.stopped():
                 raise Stopped
+            begin = time.perf_counter()
             # Where all lanes stand at one step, the next units wait until the last lane is done.
             self.seats.fill(wait=self.compiled.lockstep)
             fresh = self.seats.fresh
@@ -191,6 +194,7 @@ class TileRun:
             if self.compiled.monitored and not self.compiled.calls.views:
                 carry = self._monitor(carry, inputs)
             carry = self._call(carry, inputs)
+            self._visited(time.perf_counter() - begin)
 
     def _inputs(self) -> Inputs:
         cell = np.maximum(self.seats.cell, 0)
@@ -217,6 +221,7 @@ class TileRun:
         return self.seed[np.maximum(held, 0)].astype(np.int32)
 
     def _call(self, carry: Carry, inputs: Inputs) -> Carry:
+        self.steps_made = 0
         if not self.live.any():
             return carry
         go, spans, steps = self._extent(self.plan.budget - self.was_step)
@@ -228,8 +233,11 @@ class TileRun:
             np.asarray(found.seen)  # waits for the device
             seconds = time.perf_counter() - begin
         self.train_seconds += seconds
+        self.steps_made = ran.steps
         if ran.steps >= self.plan.span:  # of fewer, a call's own cost is the most
-            self.compiled.seconds_per_step = seconds / ran.steps
+            known = self.compiled.seconds_per_step
+            pace = seconds / ran.steps
+            self.compiled.seconds_per_step = pace if known is None else min(pace, known)
         carry = self.compiled.booked(carry, inputs, ran, found)
         step = np.asarray(carry.step).astype(np.int64)
         live = np.asarray(carry.live)
@@ -283,16 +291,22 @@ class TileRun:
         """Which lanes stand at a whole number of strides, or at their budget."""
         return (self.was_step % self.plan.stride == 0) | (self.was_step == self.plan.budget)
 
+    def _visited(self, seconds: float) -> None:
+        """Notes what a call took with all that belongs to it: of that, what its steps do not account for is
+        the visit's (a call's own cost, what was drawn ahead in vain, metrics of who has ended)."""
+        stepping = self.steps_made * (self.compiled.seconds_per_step or 0.0)
+        self.visit_seconds += (seconds - stepping - self.visit_seconds) / 2
+
     def _patience(self) -> int:
         """How many steps lanes that are done may wait for a call's end, all together, while others wait for
-        their places: as many as take as long as a visit of the host's. So neither costs more than twice what
-        the better choice would, however alike runs are.
+        their places: as many as take as long as a visit does. So neither costs much more than twice what the
+        better choice would, however alike runs are.
         """
         refills = self.seats.waiting and self.seats.width == 1 and not self.compiled.lockstep
         if not refills:
             return LONGEST_PATIENCE
         pace = self.compiled.seconds_per_step
-        steps = self.plan.span if pace is None else VISIT_SECONDS / pace  # of all lanes
+        steps = self.plan.span if pace is None else self.visit_seconds / pace  # of all lanes
         return min(int(steps * self.compiled.lanes.count), LONGEST_PATIENCE)
 
     def _observed(self, go: np.ndarray, seen: np.ndarray) -> Iterator[Observed]:

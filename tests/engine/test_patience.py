@@ -12,7 +12,6 @@ from harness.runtime import tensorflow
 
 tensorflow()
 
-from harness import tilerun  # noqa: E402
 from harness.program import LONGEST_PATIENCE  # noqa: E402
 from harness.strategies import Placement  # noqa: E402
 from harness.tilerun import TileRun  # noqa: E402
@@ -55,19 +54,45 @@ def run(warm: Warm, patch: pytest.MonkeyPatch) -> tuple[list[bytes], list[tuple[
     return [np.asarray(values).tobytes() for values in vars(made.ledger).values()], calls
 
 
-def test_lanes_that_are_done_wait_no_longer_than_a_visit_takes(
+def test_lanes_that_are_done_wait_no_longer_than_they_may(
     warm: Warm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {}
-    for seconds in (0.0, 1e-5, 1e9):
-        monkeypatch.setattr(tilerun, "VISIT_SECONDS", seconds)
-        warm.compiled.seconds_per_step = 1e-7 * LANES
-        found[seconds] = run(warm, monkeypatch)
+    for patience in (0, 20 * LANES, 10**6):
+        waiting = lambda tile, most=patience: most if tile.seats.waiting else LONGEST_PATIENCE  # noqa: E731
+        monkeypatch.setattr(TileRun, "_patience", waiting)
+        found[patience] = run(warm, monkeypatch)
     results, calls = zip(*found.values(), strict=True)
     assert results[0] == results[1] == results[2]  # to the bit
     assert len(calls[0]) > len(calls[1]) > len(calls[2])
     span = warm.compiled.plan.span
     for made in calls:
-        assert made[-1][0] == LONGEST_PATIENCE  # nobody waits for a place any more
+        assert made[-1][0] == LONGEST_PATIENCE
         assert all(waited <= patience + LANES * span for patience, waited in made)
     assert max(waited for _, waited in calls[2]) > max(waited for _, waited in calls[0])
+
+
+def test_they_may_wait_for_as_long_as_a_visit_takes(warm: Warm, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = tuple(c for tile in Study(name="waits", **FIELDS).plan().tiles for c in tile.cells)
+    made = TileRun(warm, cells, Placement("one_device", ["CPU:0"]).run, curves=False)
+    monkeypatch.setattr(warm.compiled, "seconds_per_step", None)
+    assert made._patience() == warm.compiled.plan.span * LANES
+    monkeypatch.setattr(warm.compiled, "seconds_per_step", 2e-6)
+    made.visit_seconds, made.steps_made = 1e-3, 1000
+    made._visited(5e-3)  # of which 2 are the steps'
+    assert made.visit_seconds == pytest.approx(2e-3)
+    assert made._patience() == pytest.approx(1000 * LANES)
+    made.seats.fill()
+    made.seats.taken = len(made.seats.queue)
+    assert made._patience() == LONGEST_PATIENCE  # nobody waits for a place
+
+
+def test_visits_and_paces_are_measured(warm: Warm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm.compiled, "seconds_per_step", None)
+    asked: list[int] = []
+    patience = TileRun._patience
+    monkeypatch.setattr(TileRun, "_patience", lambda tile: asked.append(patience(tile)) or asked[-1])
+    run(warm, monkeypatch)
+    assert warm.compiled.seconds_per_step is not None and warm.compiled.seconds_per_step > 0
+    assert asked[0] == warm.compiled.plan.span * LANES and asked[-1] == LONGEST_PATIENCE
+    assert len({*asked}) > 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -92,19 +93,21 @@ def test_what_others_want_is_imported_when_they_ask_for_it():
 
 
 def test_packages_are_found_and_not_loaded_meanwhile(tmp_path, monkeypatch):
-    for name in ("hidden_one", "hidden_two"):
+    for name in ("hidden_one", "hidden_two", "hidden_three"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("")
         (tmp_path / name / "part.py").write_text("here = True")
     monkeypatch.syspath_prepend(tmp_path)
     import hidden_two
 
-    with without("hidden_one", "hidden_two"):
+    with without("hidden_one", "hidden_two", "hidden_three"):
         found = find_spec("hidden_one")
         assert found is not None and found.origin == str(tmp_path / "hidden_one" / "__init__.py")
         with pytest.raises(ImportError, match="hidden_one"):
             import_module("hidden_one.part")
         assert import_module("hidden_two.part").here  # was there already
+        with ThreadPoolExecutor(1) as others:
+            assert others.submit(import_module, "hidden_three.part").result().here
     assert import_module("hidden_one.part").here and hidden_two
 
 
