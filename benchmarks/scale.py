@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STUDY = ROOT / "benchmarks" / "million.yaml"
 PROGRAMS = 100  # of the study: what a smaller grid is divided by
 WHOLE = 1_000_000
+DIMENSIONS = 30, 10, 2  # of what stops at its target: the fewer, the more of it are visits of the host
 NEEDED = 0.1  # of its budget, by the median cell
 
 
@@ -112,14 +113,14 @@ def exponents(frame: pd.DataFrame) -> dict[str, float]:
     return out
 
 
-def stopping(rounds: int) -> pd.DataFrame:
+def stopping(rounds: int, dimension: int) -> pd.DataFrame:
     """Rounds, in turns, of a grid that runs its whole budget and the same that stops at its target.
 
     The budget is set from a first run, so that the median cell needs a tenth of it. Lanes are refilled at
     recorded points, of which there are as many as a study has by default.
     """
     work = Work(
-        "stop", "", "function", "quadratic", {"dimension": 30}, "momentum",
+        "stop", "", "function", "quadratic", {"dimension": dimension}, "momentum",
         5e-5, 2e-4, 64, 64, 50_000, rounds,
     )  # fmt: skip
     record = {"curves": False, "stability": False}
@@ -132,8 +133,9 @@ def stopping(rounds: int) -> pd.DataFrame:
     for number in range(rounds):
         for stop, side in sides.items():
             took = side.run()
-            rows.append((stop, number, work.steps, float(np.median(needed)), took.seconds, took.cell_steps))
-    columns = ["stop", "round", "budget", "median_needed", "seconds", "cell_steps"]
+            median = float(np.median(needed))
+            rows.append((dimension, stop, number, work.steps, median, took.seconds, took.cell_steps))
+    columns = ["dimension", "stop", "round", "budget", "median_needed", "seconds", "cell_steps"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -145,8 +147,9 @@ def stopped(frame: pd.DataFrame) -> str:
     budget = int(frame["budget"].iloc[0])
     need = frame["median_needed"].iloc[0] / budget
     return (
-        f"stop: target takes {middle:.0%} ({low:.0%} to {high:.0%}) of the time of stop: budget and runs "
-        f"{steps:.0%} of its steps; the median cell needs {need:.0%} of {budget:,} steps"
+        f"stop: target on {frame['dimension'].iloc[0]} coordinates takes {middle:.0%} ({low:.0%} to "
+        f"{high:.0%}) of the time of stop: budget and runs {steps:.0%} of its steps; the median cell needs "
+        f"{need:.0%} of {budget:,} steps"
     )
 
 
@@ -198,9 +201,10 @@ def main() -> None:
         print(
             "growth: " + ", ".join(f"seconds ∝ {k}^{v:.2f}" for k, v in exponents(frame).items()), flush=True
         )
-        stop = stopping(given.rounds)
-        stop.to_parquet(given.out / "stop.parquet")
-        print(stopped(stop), flush=True)
+        stops = [stopping(given.rounds, dimension) for dimension in DIMENSIONS]
+        pd.concat(stops, ignore_index=True).to_parquet(given.out / "stop.parquet")
+        for stop in stops:
+            print(stopped(stop), flush=True)
     if given.million or given.only_million:
         with tempfile.TemporaryDirectory() as folder:
             found = million(given.million or WHOLE, Path(folder))

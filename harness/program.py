@@ -33,8 +33,7 @@ from harness.types import Lanes, Program
 
 Nest = Any
 
-
-LONGEST_PATIENCE = 2**31 - 1
+LONGEST_PATIENCE = 2**31 - 1  # of a call that is over when all its lanes are done, or its steps made
 
 
 class LiftError(Exception):
@@ -383,8 +382,9 @@ class LaneProgram:
             return more & (~on_point | (waited <= patience))
 
         fresh = stand.step == 0 if self.lockstep else tf.reduce_any(moving.going & (stand.step == 0))
-        began, none = how_many(moving), nodes.constant(0)
-        begin = (none, stand, fresh, none if not self.lockstep else (), moving, trace, recorded)
+        none = nodes.constant(0)
+        began, waited = ((), ()) if self.lockstep else (how_many(moving), none)
+        begin = (none, stand, fresh, waited, moving, trace, recorded)
         _, stand, _, _, moving, trace, recorded = nodes.loop(unfinished, outer, begin)
         return trace, moving, recorded, stand.row
 

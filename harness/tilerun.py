@@ -95,7 +95,6 @@ class TileRun:
     train_seconds: float = 0.0
     evaluate_seconds: float = 0.0
     visit_seconds: float = VISIT_SECONDS  # of the last ones, on average
-    steps_made: int = 0  # in the last call
     metrics: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -193,8 +192,8 @@ class TileRun:
                 carry = self.call(self.compiled.seat, carry, inputs, tensor(fresh.copy()))
             if self.compiled.monitored and not self.compiled.calls.views:
                 carry = self._monitor(carry, inputs)
-            carry = self._call(carry, inputs)
-            self._visited(time.perf_counter() - begin)
+            carry, steps = self._call(carry, inputs)
+            self._visited(time.perf_counter() - begin, steps)
 
     def _inputs(self) -> Inputs:
         cell = np.maximum(self.seats.cell, 0)
@@ -220,10 +219,10 @@ class TileRun:
         )
         return self.seed[np.maximum(held, 0)].astype(np.int32)
 
-    def _call(self, carry: Carry, inputs: Inputs) -> Carry:
-        self.steps_made = 0
+    def _call(self, carry: Carry, inputs: Inputs) -> tuple[Carry, int]:
+        """The carry after a call, and how many steps were made in it."""
         if not self.live.any():
-            return carry
+            return carry, 0
         go, spans, steps = self._extent(self.plan.budget - self.was_step)
         inputs = inputs._replace(go=tensor(go))
         patience = self._patience()
@@ -233,7 +232,6 @@ class TileRun:
             np.asarray(found.seen)  # waits for the device
             seconds = time.perf_counter() - begin
         self.train_seconds += seconds
-        self.steps_made = ran.steps
         if ran.steps >= self.plan.span:  # of fewer, a call's own cost is the most
             known = self.compiled.seconds_per_step
             pace = seconds / ran.steps
@@ -251,7 +249,7 @@ class TileRun:
         self.was_step, self.live = step, live & (self.seats.cell >= 0)
         if finished.any():
             self._finish(carry, inputs, finished)
-        return carry
+        return carry, ran.steps
 
     def _extent(self, left: np.ndarray) -> tuple[np.ndarray, int, int]:
         """Which lanes go, by how many spans of how many steps, so that all stay on recorded steps.
@@ -291,10 +289,10 @@ class TileRun:
         """Which lanes stand at a whole number of strides, or at their budget."""
         return (self.was_step % self.plan.stride == 0) | (self.was_step == self.plan.budget)
 
-    def _visited(self, seconds: float) -> None:
+    def _visited(self, seconds: float, steps: int) -> None:
         """Notes what a call took with all that belongs to it: of that, what its steps do not account for is
         the visit's (a call's own cost, what was drawn ahead in vain, metrics of who has ended)."""
-        stepping = self.steps_made * (self.compiled.seconds_per_step or 0.0)
+        stepping = steps * (self.compiled.seconds_per_step or 0.0)
         self.visit_seconds += (seconds - stepping - self.visit_seconds) / 2
 
     def _patience(self) -> int:

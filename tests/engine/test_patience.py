@@ -78,8 +78,8 @@ def test_they_may_wait_for_as_long_as_a_visit_takes(warm: Warm, monkeypatch: pyt
     monkeypatch.setattr(warm.compiled, "seconds_per_step", None)
     assert made._patience() == warm.compiled.plan.span * LANES
     monkeypatch.setattr(warm.compiled, "seconds_per_step", 2e-6)
-    made.visit_seconds, made.steps_made = 1e-3, 1000
-    made._visited(5e-3)  # of which 2 are the steps'
+    made.visit_seconds = 1e-3
+    made._visited(5e-3, 1000)  # of which 2 are the steps'
     assert made.visit_seconds == pytest.approx(2e-3)
     assert made._patience() == pytest.approx(1000 * LANES)
     made.seats.fill()

@@ -1,5 +1,6 @@
 """The catalogue: what files say, without importing them; plug-ins; building."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -168,7 +169,8 @@ def test_a_plugins_folder_is_importable_only_while_it_loads(plugins):
     assert sys.path == before
 
 
-def test_an_edited_plugin_is_read_again(tmp_path):
+def test_an_edited_plugin_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)  # as users have it
     text = (
         "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Mine:\n    size: float = {}\n"
         "    def init(self, params): ...\n    def update(self, *args): ...\n"
@@ -176,8 +178,10 @@ def test_an_edited_plugin_is_read_again(tmp_path):
     )
     file = tmp_path / "mine.py"
     hashes = []
-    for size in ("1.0", "2.5"):
+    for moment, size in enumerate(("1.0", "2.5")):
         file.write_text(text.format(size))
+        written = 10**18 + moment  # within one second, by which bytecode is known
+        os.utime(file, ns=(written, written))
         entry = catalog.find("optimizer", "mine.py:Mine", tmp_path)
         hashes.append(catalog.code_hash(entry))
         assert entry.fields[0].default == float(size)
