@@ -8,10 +8,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from harness import lift, nodes
+from harness import lift, nodes, tiles
 from harness.graphs import Graph, Place
 from harness.lanes_last import Lifting, NotLifted, Traced
 from harness.means import Means
+from harness.tiles import Tiles
 
 Nest = Any
 
@@ -40,7 +41,7 @@ class Evaluator:
         place: Place | None = None,
         last: bool = False,
     ):
-        self.lanes = lanes
+        self.lanes, self.jit = lanes, jit
         # Whole data sets ride in every lane: a few lanes at a time keep them in the cache.
         self.at_once = next(n for n in (4, 3, 2, 1) if lanes % n == 0)
 
@@ -80,13 +81,17 @@ class Evaluator:
         split = tf.nest.map_structure(
             lambda leaf: tf.reshape(leaf, [rounds, self.at_once, *leaf.shape[1:]]), params
         )
+        graph: Any = tf.compat.v1.get_default_graph()
+        before, made = len(graph.get_operations()), Tiles() if self.jit and tiles.here() else None
         names = list(one(tf.nest.map_structure(lambda leaf: leaf[0], params)))
+        if made is not None:
+            made.look(graph.get_operations()[before:])
         spec = {k: tf.TensorSpec([self.at_once], tf.float64) for k in names}
 
         def some(i: tf.Tensor) -> dict[str, Any]:
-            at = lift.in_kernels(i)
+            at = lift.in_kernels(i) if made is None or made.foreign else i
             few = tf.nest.map_structure(lambda leaf: tf.gather(leaf, at), split)
-            return lift.map_lanes(one, [few]) if self.at_once > 1 else _alone(one, few)
+            return lift.map_lanes(one, [few], made) if self.at_once > 1 else _alone(one, few)
 
         values = lift.map_in_turn(some, tf.range(rounds), spec)
         return {k: tf.reshape(v, [self.lanes]) for k, v in values.items()}

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from harness import lift, nodes
+from harness import lift, nodes, tiles
 from harness.draws import of_step as draws_of_step
 from harness.lanes_last import Lifting
 from harness.segments import Moving, Stand
+from harness.tiles import Tiles
 from harness.types import Lanes, Program
 
 Nest = Any
@@ -75,6 +76,8 @@ class LaneMaths:
         self.parts = program.parts if self.written_out else 1
         self.trailing = lift.trailing_layout(self.start) or self.written_out
         self.lifting = Lifting(program.lanes.count)
+        whole = jit and not self.trailing and program.split == "lanes"
+        self.tiles = Tiles() if whole and tiles.here() else None
         self.state = build_optimizer(None).init(self.start)
         self.real = tf.float64 if program.dtype == "float64" else tf.float32
         probe = workload.batch(0, 0)
@@ -157,10 +160,18 @@ class LaneMaths:
     def _lanes_first(self, fn: Callable[..., Nest], args: Sequence[Nest], batches: Nest | None) -> Nest:
         """`lifted` by TensorFlow's vectorizer; leaves of `args` and of the result are [lanes, ...]."""
         if self.lanes.count == 1:
-            return lift.map_one(fn, [*args] if batches is None else [*args, batches], xla=self.jit)
+            given = [*args] if batches is None else [*args, batches]
+            return lift.map_one(fn, given, xla=self.jit, tiles=self.tiles)
         if batches is None:
-            return lift.map_lanes(fn, args)
-        return lift.map_groups(fn, args, batches, self.lanes.groups, self.lanes.width)
+            return lift.map_lanes(fn, args, self.tiles)
+        return lift.map_groups(fn, args, batches, self.lanes.groups, self.lanes.width, self.tiles)
+
+    @property
+    def as_function(self) -> bool:
+        """Whether a loop of what has been traced may become one function: all its products are made here."""
+        if self.tiles is not None:
+            return not self.tiles.foreign
+        return self.trailing and not self.lifting.foreign
 
     def batches(self, live: tf.Tensor, step: tf.Tensor, inputs: Inputs) -> Nest:
         """The batches of this step, gathered once per seed: leaves are [groups, ...]."""

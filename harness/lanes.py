@@ -46,6 +46,20 @@ WRITTEN_OUT_BYTES = 10 * 2**20
 # (64-64-64-10 of a batch of 256: 1,000 and 690; convolutions do): so much of a part for 16 lanes, of which a
 # step that XLA has fused holds about a third at once.
 PART_BYTES = 2_400_000
+# Networks of wide layers are made in tiles (`harness.tiles`), with lanes first, where they do not stay nearer
+# than that, and wherever fewer of a vector's lanes than this would be runs. Milliseconds of 4 seeds of 16
+# rates, written out and in tiles:
+#   64-32-10 of a batch of 64: 62 and 77; 64-64-10: 114 and 134; 64-128-10: 124 and 126
+#   64-64-64-10: 149 and 127; 64-64-64-64-10: 236 and 205, of a batch of 256 in parts 413 and 275
+NO_TILES_BYTES = 7 * 2**20
+FULL = 0.8
+# What lanes in tiles keep near the core; two of them up to `NETWORK_BYTES`, all rates of a seed up to that.
+# Milliseconds by 2, 4 and 9 MB:
+#   64-64-64-10: 161, 123, 123; 64-128-10: 146, 135, 122; 64-128-128-10: 221, 190, 200
+#   64-32-10, 4 seeds together in the last: 76, 82, 166
+#   64-256-256-10, 3.2 MB a lane: 1,843 with 1, 1,546 with 2, 1,568 with 4, 2,384 with 12
+TILED_BYTES = 4 * 2**20
+SEED_BYTES = 6 * 2**20
 # Of a part, where it is of pictures: gradients by filters are then one sum of few terms where maps are
 # small, and there is less to compile. Milliseconds by parts of 8 and of 4: 8 x 8 195 and 192, compiling 0.88
 # of the time; with 8 and 8 filters (4 seeds) 74 and 70; 10 x 10 98 and 100. By parts of 2: 8 x 8 201.
@@ -76,6 +90,7 @@ def choose(
     memory_bytes: int,
     parts: int = 1,
     part_bytes: int = 0,
+    tiled: bool = False,
 ) -> Lanes:
     """Lanes of a program.
 
@@ -91,18 +106,21 @@ def choose(
         memory_bytes: what may be used in all.
         parts: of a batch, where a step looks at one after another.
         part_bytes: working set of one run of a network whose products are written out; 0: they cannot be.
+        tiled: a network's products are made in tiles where they are not written out.
     """
-    if part_bytes and per_seed >= LEAST_RATES:
+    vectors = -(-per_seed // VECTOR)
+    least = vectors * VECTOR * FULL if tiled else LEAST_RATES
+    fit = 0  # vectors of lanes
+    if part_bytes and per_seed >= least:
         one = VECTOR * part_bytes
-        near = (
-            1 if parts > 1 else max(VECTORS_BYTES // one, int(one <= WRITTEN_OUT_BYTES))
-        )  # vectors of lanes
-        fit = min(near, memory_bytes // 4 // one)
-    else:
-        fit = 0
+        near = max(VECTORS_BYTES // one, int(one <= (NO_TILES_BYTES if tiled else WRITTEN_OUT_BYTES)))
+        fit = min(1 if parts > 1 else near, memory_bytes // 4 // one)
     if fit:
-        return Lanes(1, VECTOR * min(-(-per_seed // VECTOR), fit))
+        return Lanes(1, VECTOR * min(vectors, fit))
     budget = min(NETWORK_BYTES if network else WORKING_SET_BYTES, memory_bytes // 4)
+    if tiled and 2 * lane_bytes <= budget:
+        near = SEED_BYTES if per_seed * lane_bytes <= SEED_BYTES else TILED_BYTES
+        budget = min(budget, max(near, 2 * lane_bytes))
     cap = at_most(max(1, budget // max(1, lane_bytes)))
     if loop_bytes:
         cap = min(cap, at_most(LOOP_BYTES // loop_bytes))
@@ -117,6 +135,10 @@ def choose(
             wanted = -(-cells // (4 * -(-cells // (4 * cap))))
         return Lanes(1, min(cap, at_least(wanted)))
     width = min(cap, at_least(per_seed))
+    if tiled:
+        cap = min(cap, TILED_BYTES // lane_bytes)
     most = max(1, min(NETWORK_LANES if network else FUNCTION_LANES, cap) // width)
     tiles = -(-seeds // most)
+    if tiled and tiles > 1:
+        tiles += tiles % 2  # three on two workers take as long as four that are smaller
     return Lanes(-(-seeds // tiles), width)  # as many tiles as needed, evenly filled

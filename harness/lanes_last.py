@@ -17,6 +17,7 @@ from typing import Any
 import tensorflow as tf
 
 from harness import contractions, convolutions, convolved, lift, nodes, pools, products, static
+from harness.kinds import ELEMENTWISE, IN_ONE_SHAPE, NO_PRODUCTS, OF_SHAPES, REDUCTIONS
 from harness.tracing import trace
 
 Nest = Any
@@ -25,41 +26,12 @@ Made = tf.Tensor | Sequence[tf.Tensor] | None  # None: left to TensorFlow's vect
 
 NONE: Mapping[int, Change] = MappingProxyType({})
 
-# One number of the result depends on one number of each argument, with broadcasting.
-ELEMENTWISE = frozenset({
-    *("Abs", "Acos", "Acosh", "Add", "AddV2", "Asin", "Asinh", "Atan", "Atan2", "Atanh", "Cast", "Ceil"),
-    *("Cos", "Cosh", "Digamma", "Div", "DivNoNan", "Elu", "Equal", "Erf", "Erfc", "Erfinv", "Exp"),
-    *("Expm1", "Floor", "FloorDiv", "FloorMod", "Greater", "GreaterEqual", "Identity", "Inv", "IsFinite"),
-    *("IsInf", "IsNan", "LeakyRelu", "Less", "LessEqual", "Lgamma", "Log", "Log1p", "LogicalAnd"),
-    *("LogicalNot", "LogicalOr", "Maximum", "Minimum", "Mod", "Mul", "MulNoNan", "Ndtri", "Neg"),
-    *("NotEqual", "OnesLike", "Pow", "PreventGradient", "RealDiv", "Reciprocal", "Relu", "Relu6", "Rint"),
-    *("Round", "Rsqrt", "SelectV2", "Selu", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign"),
-    *("Sqrt", "Square", "SquaredDifference", "StopGradient", "Sub", "Tan", "Tanh", "TruncateDiv"),
-    *("TruncateMod", "Xdivy", "Xlog1py", "Xlogy", "ZerosLike"),
-})  # fmt: skip
-# The same, of arguments in one shape.
-IN_ONE_SHAPE = frozenset({
-    *("AddN", "EluGrad", "InvGrad", "LeakyReluGrad", "ReciprocalGrad", "Relu6Grad", "ReluGrad"),
-    *("RsqrtGrad", "SeluGrad", "SigmoidGrad", "SoftplusGrad", "SoftsignGrad", "SqrtGrad", "TanhGrad"),
-})  # fmt: skip
 FOLDS: Mapping[str, products.Join] = {
     "Max": lambda parts: functools.reduce(nodes.maximum, parts),
     "Mean": products.total,
     "Min": lambda parts: functools.reduce(nodes.minimum, parts),
     "Sum": products.total,
 }
-REDUCTIONS = frozenset({*FOLDS, "All", "Any", "Prod"})
-# The same whatever the values of what they look at.
-OF_SHAPES = frozenset({"Rank", "Shape", "ShapeN", "Size"})
-# Left to TensorFlow's vectorizer, which makes nothing of them that is slow as a plain loop.
-NO_PRODUCTS = frozenset({
-    *("Angle", "ArgMax", "ArgMin", "Complex", "ComplexAbs", "Conj", "Cumprod", "Cumsum", "DepthToSpace"),
-    *("FusedBatchNormGradV3", "FusedBatchNormV3", "GatherNd", "GatherV2", "Imag", "MatrixBandPart"),
-    *("MatrixDiagPartV3", "MatrixDiagV3", "MatrixSetDiagV3", "MirrorPad", "MirrorPadGrad", "OneHot", "Real"),
-    *("ReverseV2", "Roll", "ScatterNd", "Select", "SoftmaxCrossEntropyWithLogits", "SpaceToDepth"),
-    *("SparseSoftmaxCrossEntropyWithLogits", "SplitV", "TensorScatterAdd", "TensorScatterUpdate", "TopKV2"),
-    *("UnsortedSegmentSum",),
-})  # fmt: skip
 COUNTED = frozenset({tf.bool, tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.int32, tf.int64})
 SUMMED = frozenset({"MatMul", convolutions.OF_FILTERS})  # sums that may begin with something
 MASKS = ("begin", "end", "ellipsis", "new_axis", "shrink_axis")

@@ -124,8 +124,11 @@ def in_kernels(i: tf.Tensor) -> tf.Tensor:
     return tf.sort(tf.stack([i, -1]))[1]
 
 
-def map_lanes(fn: Callable[..., Nest], args: Sequence[Nest]) -> Nest:
+def map_lanes(fn: Callable[..., Nest], args: Sequence[Nest], tiles: Any = None) -> Nest:
     """`fn` for every lane at once; every leaf of `args` and of the result is [lanes, ...].
+
+    Args:
+        tiles: makes the products (`harness.tiles.Tiles`); None: they are left to XLA.
 
     Raises:
         ValueError: an operation in `fn` cannot be vectorised (no sequential fallback here).
@@ -135,14 +138,19 @@ def map_lanes(fn: Callable[..., Nest], args: Sequence[Nest]) -> Nest:
         pfor._pfor_converter_registry.setdefault(kind, converter)
     leaves = tf.nest.flatten(tuple(args))
     if tf.executing_eagerly() or not leaves:
+        if tiles is not None:
+            tiles.foreign = True
         return _map_lanes(fn, args)
     graph, like = _of_one_lane(fn, args)
+    if tiles is not None:
+        tiles.look(graph.get_operations())
     if any(op._is_stateful for op in graph.get_operations()):
         return _map_lanes(fn, args)  # which keeps side effects
     with graph.as_default():
         index = tf.compat.v1.placeholder_with_default(0, [])  # which lane: nobody asks
     inside, lanes = graph.get_operations(), leaves[0].shape[0]
     converter: Any = pfor.PFor(index, lanes, inside, fallback_to_while_loop=False)
+    converter.tiles = tiles
     for inner, leaf in zip(graph.inputs, leaves, strict=False):
         converter._add_conversion(inner, pfor.wrap(leaf, True))
     for inner, outer in zip(graph.internal_captures, graph.external_captures, strict=True):
@@ -171,11 +179,11 @@ def _scatter(pfor_input: Any) -> list[Any]:
 UNKNOWN: Mapping[str, Callable[[Any], list[Any]]] = {"L2Loss": _half_square, "ScatterNd": _scatter}
 
 
-def map_one(fn: Callable[..., Nest], args: Sequence[Nest], *, xla: bool) -> Nest:
+def map_one(fn: Callable[..., Nest], args: Sequence[Nest], *, xla: bool, tiles: Any = None) -> Nest:
     """`map_lanes` of one lane: there is nothing to lift, and nothing has to have a vectorised form.
 
     Convolutions are lifted all the same where XLA compiles them for a CPU: it makes plain loops of their
-    gradients, 4 to 22 times slower than patches and products of matrices.
+    gradients, 4 to 22 times slower than patches and products of matrices. So are products for `tiles`.
     """
     graph: Any = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
     known = len(graph.get_operations()) if graph else 0
@@ -183,12 +191,16 @@ def map_one(fn: Callable[..., Nest], args: Sequence[Nest], *, xla: bool) -> Nest
     made = tf.nest.map_structure(lambda leaf: tf.convert_to_tensor(leaf)[None], fn(*one))
     if not (graph and xla) or tf.config.list_physical_devices("GPU"):
         return made
-    kinds = {op.type for op in graph.get_operations()[known:]}
-    if not kinds & {*KINDS} or kinds & FLOW:  # what becomes of a loop, XLA may not compile
+    operations = graph.get_operations()[known:]
+    kinds = {op.type for op in operations}
+    has_products = tiles is not None and tiles.look(operations)
+    if not (has_products or kinds & {*KINDS}) or kinds & FLOW:  # what becomes of a loop, XLA may not compile
         return made
     try:
-        return map_lanes(fn, args)
+        return map_lanes(fn, args, tiles)
     except Exception:  # of TensorFlow's, for something else that has no vectorised form
+        if tiles is not None:
+            tiles.foreign = True
         return made
 
 
@@ -223,7 +235,9 @@ def map_in_turn(fn: Callable[..., Nest], elements: Nest, signature: Nest) -> Nes
             scope.set_caching_device(device)
 
 
-def map_groups(fn: Callable[..., Nest], args: Sequence[Nest], shared: Nest, groups: int, width: int) -> Nest:
+def map_groups(
+    fn: Callable[..., Nest], args: Sequence[Nest], shared: Nest, groups: int, width: int, tiles: Any = None
+) -> Nest:
     """`fn(*lane_args, group_arg)` for `groups` × `width` lanes; leaves of `shared` are [groups, ...].
 
     With one group all lanes see one tensor, so that a product with it is one large product. With more,
@@ -232,6 +246,6 @@ def map_groups(fn: Callable[..., Nest], args: Sequence[Nest], shared: Nest, grou
     """
     if groups == 1:
         one = tf.nest.map_structure(lambda leaf: leaf[0], shared)
-        return map_lanes(lambda *lane: fn(*lane, one), args)
+        return map_lanes(lambda *lane: fn(*lane, one), args, tiles)
     copies = tf.nest.map_structure(lambda leaf: tf.repeat(leaf, width, axis=0), shared)
-    return map_lanes(fn, [*args, copies])
+    return map_lanes(fn, [*args, copies], tiles)

@@ -63,6 +63,7 @@ class Shape:
     parts: int = 1  # of a batch, so that a network's products can be written out
     part_bytes: int = 0  # a lane's, where a step looks at a part after another
     gpus: bool = False  # whether this process has any: a GPU wants more lanes than a vector of a CPU's
+    tiled: bool = False  # products are as fast in tiles of registers, with lanes first (`harness.tiles`)
 
 
 def measure(cell: Cell, stability: bool) -> Shape:
@@ -86,8 +87,9 @@ def measure(cell: Cell, stability: bool) -> Shape:
     network = lift.is_network(params)
     batch = workload.batch(0, 0)
     # Forward and backward each make about as much; half of both is there at once.
-    made, patches = _activation_bytes(tf, workload, params, batch) if network else (0, 0)
-    parts = _parts(workload, params, batch, fixed, made, convolves=patches > 0) if network else 1
+    made, patches, tiled = _looked_at(tf, workload, params, batch) if network else (0, 0, False)
+    tiled = tiled and cell.dtype in ("float32", "float64") and cell.split == "lanes"
+    parts = 1 if tiled or not network else _parts(workload, params, batch, fixed, made, convolves=patches > 0)
     total = fixed + made + patches
     return Shape(
         total,
@@ -97,6 +99,7 @@ def measure(cell: Cell, stability: bool) -> Shape:
         parts=parts,
         part_bytes=fixed + made // parts,
         gpus=bool(tf.config.list_physical_devices("GPU")),
+        tiled=tiled,
     )
 
 
@@ -109,19 +112,21 @@ def _loop_bytes(lane_bytes: int, stability: bool) -> int:
     return 250 + 7 * (lane_bytes - FIXED_BYTES) if stability else 150 + 4 * (lane_bytes - FIXED_BYTES)
 
 
-def _activation_bytes(tf: Any, workload: Any, params: Any, batch: Any) -> tuple[int, int]:
-    """Bytes of all that one loss computes on its way, from its graph (fusions will keep less); and of the
-    patches that convolutions are made of where they are not written out."""
-    from harness import convolutions
+def _looked_at(tf: Any, workload: Any, params: Any, batch: Any) -> tuple[int, int, bool]:
+    """Of one loss, from its graph: bytes of all that it computes on its way (fusions will keep less), those
+    of the patches that convolutions are made of where they are not written out, and whether tiles suit it."""
+    from harness import convolutions, tiles
 
     graph = tf.function(workload.loss, autograph=False).get_concrete_function(params, batch).graph
+    operations = graph.get_operations()
     sizes = [
         (out.shape.num_elements() or 0) * out.dtype.size
-        for op in graph.get_operations()
+        for op in operations
         if op.type not in ("Const", "Placeholder", "Reshape", "Identity", "NoOp")
         for out in op.outputs
     ]
-    return sum(sizes), sum(map(convolutions.patch_bytes, graph.get_operations()))
+    suited = tiles.here() and tiles.suit(operations)
+    return sum(sizes), sum(map(convolutions.patch_bytes, operations)), suited
 
 
 def _parts(workload: Any, params: Any, batch: Any, fixed: int, made: int, *, convolves: bool) -> int:
@@ -242,7 +247,8 @@ def _can_write_out(cell: Cell) -> bool:
 
 def _writes_out(cell: Cell, shape: Shape, lanes: Lanes) -> bool:
     whole = lanes.groups == 1 and lanes.count % ladder.VECTOR == 0
-    small = shape.part_bytes * ladder.VECTOR <= ladder.WRITTEN_OUT_BYTES or shape.parts > 1
+    most = ladder.NO_TILES_BYTES if shape.tiled else ladder.WRITTEN_OUT_BYTES
+    small = shape.part_bytes * ladder.VECTOR <= most or shape.parts > 1
     return _can_write_out(cell) and (not shape.network or (whole and small))
 
 
@@ -262,6 +268,7 @@ def _lanes(group: Sequence[Cell], shape: Shape, lanes: int | None, memory_bytes:
         stop_at_target=group[0].stop == "target",
         memory_bytes=memory_bytes,
         parts=shape.parts,
+        tiled=shape.tiled,
         part_bytes=shape.part_bytes if shape.network and not shape.gpus and _can_write_out(group[0]) else 0,
     )
 

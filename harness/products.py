@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python.xla import dynamic_update_slice
 
@@ -25,6 +26,10 @@ TERMS = 12  # of a round, at most: sums are read and written once a round
 FEWEST = 8  # of many: each term is code of its own
 LONG = 32  # numbers of a product that are made by themselves, in a round of a loop
 SHORT = 4  # of a row, where they are sums of more than two terms: of several rows then
+WINDOW = 32  # XLA sums more numbers than that in windows, an order of magnitude slower
+VECTOR_BYTES = 64  # of the widest registers
+APART = 512  # numbers that lie side by side in a sum over all of them
+FEW = 4096  # numbers, of which a sum is quick however XLA makes it
 CHAINS = 2  # sums of a round that do not wait for each other: more would have to be put together, too
 
 
@@ -282,15 +287,63 @@ def total(terms: list[tf.Tensor]) -> tf.Tensor:
     return nodes.add_n([nodes.add_n(chain) for chain in chains])
 
 
-def dot(a: Nest, b: Nest, trailing: bool, dtype: tf.DType) -> tf.Tensor:
-    """Per lane inner product over all leaves, in the memory layout, accumulated in `dtype`: [lanes]."""
+def leading_sum(x: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
+    """The sum over some axes of [lanes, ...], as `tf.reduce_sum`; long ones in vectors of what lies behind.
+
+    Args:
+        axes: ascending, none of them the first.
+    """
+    lanes, *shape = nodes.sizes(x)
+    left = [lanes, *(size for axis, size in enumerate(shape, 1) if axis not in axes)]
+    count, last = math.prod(shape), len(shape)
+    if count >= FEW and [*axes] == [*range(1, len(axes) + 1)]:
+        rest = math.prod(left[1:])
+        columns = next(n for n in range(min(count, APART), 0, -1) if count % n == 0) if rest == 1 else rest
+        x = _column_sums(nodes.reshape(x, [lanes, count // columns, columns]))
+        x = tf.reduce_sum(x, -1) if rest == 1 else x
+    elif axes == [last] and shape[-1] > WINDOW and shape[-1] * x.dtype.size % VECTOR_BYTES == 0:
+        vector = VECTOR_BYTES // x.dtype.size
+        x = folded(nodes.reshape(x, [-1, shape[-1] // vector, vector]), [1], total)
+        x = tf.reduce_sum(x, -1)
+    else:
+        x = tf.reduce_sum(x, axes)
+    return nodes.reshape(x, left)
+
+
+def _column_sums(x: tf.Tensor) -> tf.Tensor:
+    """[lanes, rows, columns] → [lanes, columns], by a product with ones that is not looked at as a sum: of a
+    single row XLA would make one."""
+    lanes, rows, columns = nodes.sizes(x)
+    if columns * x.dtype.size % VECTOR_BYTES or rows == 1:
+        return tf.reduce_sum(x, 1)
+    ones = nodes.constant(np.ones([lanes, 2, rows]), x.dtype)
+    return tf.raw_ops.BatchMatMulV2(x=ones, y=x)[:, 0]
+
+
+def dot(a: Nest, b: Nest, trailing: bool, dtype: tf.DType, *, vectors: bool = False) -> tf.Tensor:
+    """Per lane inner product over all leaves, in the memory layout, accumulated in `dtype`: [lanes].
+
+    Args:
+        vectors: whether sums are written out with lanes first, too.
+    """
     pairs = list(zip(tf.nest.flatten(a), tf.nest.flatten(b), strict=True))
     if not pairs:
         raise ValueError("A run without parameters has nothing to optimize.")
+    if vectors and not trailing:
+        return _leading_dot([(tf.cast(x, dtype), tf.cast(y, dtype)) for x, y in pairs])
     dots = [_dot_of_leaf(tf.cast(x, dtype), tf.cast(y, dtype), trailing) for x, y in pairs]
     if trailing:  # of all leaves by one loop, which takes a tenth of a second to compile
         return fold(tf.concat(dots, 0) if len(dots) > 1 else dots[0], 0, total)
     return functools.reduce(tf.add, dots)
+
+
+def _leading_dot(pairs: Sequence[tuple[tf.Tensor, tf.Tensor]]) -> tf.Tensor:
+    """`dot` of [lanes, ...] each: a sum for every large leaf, and one for all others."""
+    flat = [tf.reshape(x * y, [x.shape[0], -1]) for x, y in pairs]
+    large = [leading_sum(each, [1]) for each in flat if nodes.sizes(each)[1] >= FEW]
+    small = [each for each in flat if nodes.sizes(each)[1] < FEW]
+    rest = [tf.reduce_sum(tf.concat(small, 1) if len(small) > 1 else small[0], 1)] if small else []
+    return functools.reduce(tf.add, [*large, *rest])
 
 
 def _dot_of_leaf(x: tf.Tensor, y: tf.Tensor, trailing: bool) -> tf.Tensor:

@@ -207,9 +207,13 @@ class LaneProgram:
         made, _, moving, trace = nodes.loop(unfinished, step, begin)
         return moving, trace, made, ()
 
+    def dot(self, a: Nest, b: Nest) -> tf.Tensor:
+        """See `products.dot`."""
+        return products.dot(a, b, self.trailing, self.real, vectors=self.maths.tiles is not None)
+
     def _next(self, i: tf.Tensor) -> tf.Tensor:
         """The number of the next step of a loop."""
-        return (i if self.trailing and not self.maths.lifting.foreign else lift.in_kernels(i)) + 1
+        return (i if self.maths.as_function else lift.in_kernels(i)) + 1
 
     def _recorded(
         self, moving: Moving, trace: Any, stand: Stand, count: tf.Tensor, inputs: Inputs
@@ -225,12 +229,12 @@ class LaneProgram:
         def square_of_move(_: tf.Tensor, using: Nest) -> tf.Tensor:
             params, going = using
             change = lift.subtract(params, before)
-            square = products.dot(change, change, self.trailing, self.real)
+            square = self.dot(change, change)
             return tf.where(going, square, nan)  # a run that ended here made no update
 
         def seen(_: Nest, using: Nest) -> Nest:
             loss, gradients = using
-            return loss, products.dot(gradients, gradients, self.trailing, self.real)
+            return loss, self.dot(gradients, gradients)
 
         def step(i: Any, stand: Stand, moving: Moving, trace: Any, loss: Any, slope: Any, move: Any) -> Any:
             move = segments.when(i == 1, square_of_move, move, (moving.params, moving.going), lanes=self)

@@ -36,6 +36,22 @@ def cache_folder() -> Path:
 # operations of it to spread over threads.
 SMALL_LOOP_BYTES = 2_000_000_000
 
+
+def _has_wide_registers() -> bool:
+    """Whether this processor has AVX-512: 32 registers of 64 bytes; else 16 of 32, or 32 of 16."""
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
+            return any(line.startswith("flags") and " avx512f " in line for line in lines)
+    except OSError:  # no Linux
+        return False
+
+
+# Rows, terms and vectors of a product's tile, so that its sums stay in registers. XLA loses its way among the
+# columns that are left over by tiles of more than two vectors: sums are wrong, and memory is overwritten.
+# GFLOP/s of one core, [128, 256] @ [256, 256], where a library comes to 132: 139; by 2 terms 130, by 8 rows
+# 108. With AVX2 alone 107 by 6 rows, 94 by 4.
+TILE = "12:4:2" if _has_wide_registers() else "6:4:2"
+
 # Measured on Adam x Rosenbrock, 1,024 lanes (benchmarks/NOTES.md):
 XLA_FLAGS = {
     # Loops that touch less in a round become one function without a kernel to launch per operation. Matrix
@@ -43,15 +59,26 @@ XLA_FLAGS = {
     # LLVM takes loops of a few rounds apart before it makes vectors of them: those over 16 lanes stay loops.
     # Where it puts functions into each other it would note, for every access of memory, with which arguments
     # that has nothing to do, which takes a twentieth of compiling; XLA has said more about that already.
+    # Products are tiles of registers (`harness.tiles`), large ones too.
     "xla_backend_extra_options": (
         f"xla_cpu_small_while_loop_byte_threshold={SMALL_LOOP_BYTES},-unroll-full-max-count=15"
         ",-enable-noalias-to-md-conversion=0"
+        f",xla_force_enable_experimental_llvm_ir_gemm,xla_llvm_ir_gemm_tile_size={TILE}*vectwidth"
     ),
+    # which XLA makes of none where a library may spread them over threads: a tile of runs has one
+    "xla_cpu_multi_thread_eigen": "false",
     # the whole of an AVX-512 register, where there is one
     "xla_cpu_prefer_vector_width": "512",
     # reductions by a library of kernels cannot be part of such a function
     "xla_cpu_experimental_ynn_fusion_type": "",
 }
+
+
+@cache
+def tiles_compile() -> bool:
+    """Whether XLA makes products as `harness.tiles` has them; false where the user's flags say otherwise."""
+    _, _, last = _STARTED.get("XLA_FLAGS", "").rpartition("--xla_cpu_multi_thread_eigen=")
+    return last.startswith("false")
 
 
 def xla_flags(given: str) -> str:
@@ -100,11 +127,12 @@ CACHE_FOLDER, CACHE_PREFIX = "--tf_xla_persistent_cache_directory", "--tf_xla_pe
 FOR_OTHERS = "keras", "jax"
 
 _BEFORE: dict[str, str | None] = {}  # what the environment said of XLA, until it is put back
+_STARTED: dict[str, str] = {}  # what it said when TensorFlow was imported
 
 
 def _set(name: str, value: str) -> None:
     _BEFORE[name] = os.environ.get(name)
-    os.environ[name] = value
+    os.environ[name] = _STARTED[name] = value
 
 
 def xla_has_started() -> None:

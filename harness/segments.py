@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from harness import lift, nodes, products
+from harness import lift, nodes
 from harness.types import Program
 
 Nest = Any
@@ -161,8 +161,8 @@ def stabilise(
     """
     trailing, real, old = lanes.trailing, lanes.real, moving.stability
     change = lift.subtract(params, moving.params)
-    norm = tf.sqrt(products.dot(change, change, trailing, real))
-    back = products.dot(change, old.previous, trailing, real) < 0
+    norm = tf.sqrt(lanes.dot(change, change))
+    back = lanes.dot(change, old.previous) < 0
     late = step >= lanes.tail_start
     tail = fine & late
 
@@ -173,7 +173,7 @@ def stabilise(
         gap = lift.subtract(params, mean)
         new = tf.nest.map_structure(lambda m, g: m + g * _per_lane(share, m, trailing), mean, gap)
         rest = lift.subtract(params, new)
-        square = square + products.dot(gap, rest, trailing, real) * tf.cast(tail, real)
+        square = square + lanes.dot(gap, rest) * tf.cast(tail, real)
         return lift.select(tail, new, mean, trailing), count, square
 
     kept = (old.tail_mean, old.tail_count, old.tail_square)

@@ -201,7 +201,8 @@ class Summed(DigitsCnn):
         ("digits_cnn(side=56)", 64),  # not even one image stays there
         ("digits_cnn(filters=[64, 128])", 1),  # its parameters do not
         ("digits_mlp(hidden=[64, 64])", 1),
-        ("digits_mlp(hidden=[64, 64], batch_size=256)", 4),
+        ("digits_mlp(hidden=[64, 64], batch_size=256)", 1),  # in tiles, with lanes first
+        ("digits_mlp(hidden=[24, 24], batch_size=512)", 4),
         ("{here}/mine.py:Normalised", 1),
         ("{here}/mine.py:Summed", 1),
         ("{here}/mine.py:Fixed", 1),

@@ -16,7 +16,7 @@ from harness.importing import without
 from harness.runtime import XLA_FLAGS, tf_xla_flags, xla_flags
 
 OURS = " ".join(f"--{name}={value}" for name, value in XLA_FLAGS.items())
-OPTIONS = dict(option.split("=") for option in XLA_FLAGS["xla_backend_extra_options"].split(","))
+OPTIONS = dict(option.partition("=")[::2] for option in XLA_FLAGS["xla_backend_extra_options"].split(","))
 
 
 @pytest.mark.parametrize("given", ["--xla_dump_to=there", " --xla_cpu_prefer_vector_width=256"])
