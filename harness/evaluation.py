@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from harness import lift, nodes, tiles
+from harness import lift, nodes
 from harness.graphs import Graph, Place
 from harness.lanes_last import Lifting, NotLifted, Traced
 from harness.means import Means
@@ -82,16 +82,18 @@ class Evaluator:
             lambda leaf: tf.reshape(leaf, [rounds, self.at_once, *leaf.shape[1:]]), params
         )
         graph: Any = tf.compat.v1.get_default_graph()
-        before, made = len(graph.get_operations()), Tiles() if self.jit and tiles.here() else None
-        names = list(one(tf.nest.map_structure(lambda leaf: leaf[0], params)))
-        if made is not None:
-            made.look(graph.get_operations()[before:])
+        first = tf.nest.map_structure(lambda leaf: leaf[0], params)
+        before = len(graph.get_operations())
+        names = list(one(first))
+        tiles = Tiles.where_compiled(self.jit and self.at_once > 1)
+        if tiles is not None:
+            tiles.look(graph.get_operations()[before:], tf.nest.flatten(first))
         spec = {k: tf.TensorSpec([self.at_once], tf.float64) for k in names}
 
         def some(i: tf.Tensor) -> dict[str, Any]:
-            at = lift.in_kernels(i) if made is None or made.foreign else i
+            at = lift.in_kernels(i) if tiles is None or tiles.foreign else i
             few = tf.nest.map_structure(lambda leaf: tf.gather(leaf, at), split)
-            return lift.map_lanes(one, [few], made) if self.at_once > 1 else _alone(one, few)
+            return lift.map_lanes(one, [few], tiles) if self.at_once > 1 else _alone(one, few)
 
         values = lift.map_in_turn(some, tf.range(rounds), spec)
         return {k: tf.reshape(v, [self.lanes]) for k, v in values.items()}

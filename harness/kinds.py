@@ -31,8 +31,8 @@ NO_PRODUCTS = frozenset({
     *("SparseSoftmaxCrossEntropyWithLogits", "SplitV", "TensorScatterAdd", "TensorScatterUpdate", "TopKV2"),
     *("UnsortedSegmentSum",),
 })  # fmt: skip
-# Of order and shape: nothing is computed.
-IN_PLACE = frozenset({
+# What else holds no product.
+PLAIN = frozenset({
     *("BiasAdd", "BroadcastGradientArgs", "BroadcastTo", "ConcatOffset", "ConcatV2", "Const", "ExpandDims"),
     *("Fill", "IdentityN", "InvertPermutation", "L2Loss", "LogSoftmax", "NoOp", "Pack", "Pad", "PadV2"),
     *("Placeholder", "Range", "Reshape", "Slice", "Softmax", "Split", "Squeeze", "StridedSlice"),

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from harness import lift, nodes, tiles
+from harness import lift, nodes
 from harness.draws import of_step as draws_of_step
 from harness.lanes_last import Lifting
 from harness.segments import Moving, Stand
@@ -76,8 +76,7 @@ class LaneMaths:
         self.parts = program.parts if self.written_out else 1
         self.trailing = lift.trailing_layout(self.start) or self.written_out
         self.lifting = Lifting(program.lanes.count)
-        whole = jit and not self.trailing and program.split == "lanes"
-        self.tiles = Tiles() if whole and tiles.here() else None
+        self.tiles = Tiles.where_compiled(jit and not self.trailing and program.split == "lanes")
         self.state = build_optimizer(None).init(self.start)
         self.real = tf.float64 if program.dtype == "float64" else tf.float32
         probe = workload.batch(0, 0)

@@ -143,7 +143,7 @@ def map_lanes(fn: Callable[..., Nest], args: Sequence[Nest], tiles: Any = None) 
         return _map_lanes(fn, args)
     graph, like = _of_one_lane(fn, args)
     if tiles is not None:
-        tiles.look(graph.get_operations())
+        tiles.look(graph.get_operations(), graph.inputs[: len(leaves)])
     if any(op._is_stateful for op in graph.get_operations()):
         return _map_lanes(fn, args)  # which keeps side effects
     with graph.as_default():
@@ -193,7 +193,7 @@ def map_one(fn: Callable[..., Nest], args: Sequence[Nest], *, xla: bool, tiles: 
         return made
     operations = graph.get_operations()[known:]
     kinds = {op.type for op in operations}
-    has_products = tiles is not None and tiles.look(operations)
+    has_products = tiles is not None and tiles.look(operations, tf.nest.flatten(one))
     if not (has_products or kinds & {*KINDS}) or kinds & FLOW:  # what becomes of a loop, XLA may not compile
         return made
     try:

@@ -74,7 +74,6 @@ XLA_FLAGS = {
 }
 
 
-@cache
 def tiles_compile() -> bool:
     """Whether XLA makes products as `harness.tiles` has them; false where the user's flags say otherwise."""
     _, _, last = _STARTED.get("XLA_FLAGS", "").rpartition("--xla_cpu_multi_thread_eigen=")

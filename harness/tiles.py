@@ -19,7 +19,7 @@ from tensorflow.python.ops.parallel_for import pfor
 
 from harness import nodes, products, static
 from harness.contractions import BATCHED
-from harness.kinds import ELEMENTWISE, IN_ONE_SHAPE, IN_PLACE, NO_PRODUCTS, OF_SHAPES, REDUCTIONS
+from harness.kinds import ELEMENTWISE, IN_ONE_SHAPE, NO_PRODUCTS, OF_SHAPES, PLAIN, REDUCTIONS
 from harness.runtime import tiles_compile
 
 # Columns are rounded up to a vector, or the last few are scalars. Of those that lie side by side: rows a
@@ -99,9 +99,8 @@ def turned(x: tf.Tensor) -> tf.Tensor:
     lanes, rows, columns = nodes.sizes(x)
     if rows == 1 or columns == 1:
         return nodes.reshape(x, [lanes, columns, rows])
-    most = min(
-        products.VECTOR_BYTES // x.dtype.size, rows // 2
-    )  # two rounds or more: XLA takes a loop of one apart
+    # In two rounds or more: XLA takes a loop of one apart.
+    most = min(products.VECTOR_BYTES // x.dtype.size, rows // 2)
     each = next(size for size in range(most, 0, -1) if rows % size == 0)
 
     def some(k: tf.Tensor, out: tf.Tensor) -> tf.Tensor:
@@ -130,27 +129,58 @@ class Tiles:
         for kind in CONVERTERS:
             _teach(kind)
 
-    def look(self, operations: Sequence[Any]) -> bool:
-        """Notes what is foreign of the operations of one run. Whether there are products to be made."""
-        found = [op for op in operations if op.type in PRODUCTS]
-        whole = all(map(_can, found)) and all(op.type in KNOWN for op in operations)
+    @classmethod
+    def where_compiled(cls, xla: bool) -> Tiles | None:
+        """None where nothing makes tiles.
+
+        Args:
+            xla: whether it compiles what is lifted.
+        """
+        return cls() if xla and here() else None
+
+    def look(self, operations: Sequence[Any], own: Sequence[tf.Tensor]) -> bool:
+        """Notes what is foreign of the operations of one run. Whether there are products to be made.
+
+        Args:
+            operations: in the order in which they were made.
+            own: what each lane has of its own. Products of nothing that is made of it are left as written.
+        """
+        whole = _all_known(operations) and {*_products(operations)} <= _made_of(own, operations)
         self.foreign = self.foreign or not whole
-        return whole and bool(found)
+        return whole and bool(_products(operations))
+
+
+def _products(operations: Sequence[Any]) -> list[Any]:
+    return [op for op in operations if op.type in PRODUCTS]
+
+
+def _all_known(operations: Sequence[Any]) -> bool:
+    """Whether nothing of this is a product that cannot be made here."""
+    return all(op.type in KNOWN for op in operations) and all(map(_can, _products(operations)))
+
+
+def _made_of(tensors: Sequence[tf.Tensor], operations: Sequence[Any]) -> set[Any]:
+    """Those operations that read some of these tensors, or what is made of them."""
+    makers, found = {tensor.op for tensor in tensors}, set()
+    for op in operations:
+        if any(read.op in makers for read in op.inputs):
+            makers.add(op)
+            found.add(op)
+    return found
 
 
 def suit(operations: Sequence[Any]) -> bool:
     """Whether tiles suit a loss, of one run: nothing of it is foreign, and its multiplications are in
     products of many terms with columns enough for two vectors, but for a fifth of them."""
+    if not _all_known(operations):
+        return False
     wide = others = 0
-    for op in operations:
-        if op.type not in KNOWN or (op.type in PRODUCTS and not _can(op)):
-            return False
-        if op.type in PRODUCTS:
-            *stack, rows, columns = op.outputs[0].shape.as_list()
-            terms = op.inputs[0].shape[-2 if op.get_attr(TURNS[op.type]) else -1]
-            count = math.prod(stack) * rows * columns * terms
-            fits = columns * op.outputs[0].dtype.size >= 2 * products.VECTOR_BYTES and terms > products.TERMS
-            wide, others = (wide + count, others) if fits else (wide, others + count)
+    for op in _products(operations):
+        *stack, rows, columns = op.outputs[0].shape.as_list()
+        terms = op.inputs[0].shape[-2 if op.get_attr(TURNS[op.type]) else -1]
+        count = math.prod(stack) * rows * columns * terms
+        fits = columns * op.outputs[0].dtype.size >= 2 * products.VECTOR_BYTES and terms > products.TERMS
+        wide, others = (wide + count, others) if fits else (wide, others + count)
     return wide > 4 * others
 
 
@@ -235,16 +265,14 @@ CONVERTERS: Mapping[str, Callable[[Any, Any], tf.Tensor | None]] = {
     "Mean": _sum,
     "Sum": _sum,
 }
-KNOWN = frozenset(
-    {*ELEMENTWISE, *IN_ONE_SHAPE, *IN_PLACE, *NO_PRODUCTS, *OF_SHAPES, *REDUCTIONS, *CONVERTERS}
-)
+KNOWN = frozenset({*ELEMENTWISE, *IN_ONE_SHAPE, *NO_PRODUCTS, *OF_SHAPES, *PLAIN, *REDUCTIONS, *CONVERTERS})
 
 
 def _teach(kind: str) -> None:
     """Has TensorFlow's vectorizer ask here first, where it works for `Tiles`."""
     known = pfor._pfor_converter_registry
-    before: Any = known.get(kind)
-    if getattr(before, "__module__", "") == __name__:
+    before = known.get(kind)
+    if before is None or before.__module__ == __name__:  # what it does not know, it must go on to refuse
         return
 
     def convert(lanes: Any) -> Any:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from harness import lanes, lift, planning, runtime
+from harness import lanes, lift, planning
 from harness.runtime import tensorflow
 from harness.types import Lanes
 
@@ -168,13 +172,27 @@ def repeated(a: Any, b: Any) -> Any:
     return nodes.repeat(lambda k, _: [tf.matmul(a, b) + tf.cast(k, a.dtype) * 0], [begin], 3)[0]
 
 
-def test_xla_compiles_tiles() -> None:
-    assert runtime.tiles_compile()
-    options = runtime.XLA_FLAGS["xla_backend_extra_options"]
-    assert "xla_force_enable_experimental_llvm_ir_gemm" in options and runtime.TILE in options
+def test_xla_compiles_tiles(tmp_path: Path) -> None:
+    """In a process of its own: XLA reads its flags once."""
+    script = (
+        "from harness.runtime import tensorflow, tiles_compile; tf = tensorflow(); print(tiles_compile());"
+        "f = tf.function(tf.matmul, jit_compile=True); f(tf.ones([64, 96]), tf.ones([96, 160]))"
+    )
+    for given, made in (("", True), ("--xla_cpu_multi_thread_eigen=true", False)):
+        folder = tmp_path / str(made)
+        env = {"XLA_FLAGS": f"--xla_dump_to={folder} {given}", "OPTGRID_CACHE": str(tmp_path / "cache")}
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=os.environ | env, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.split() == [str(made)]
+        code = "".join(file.read_text() for file in folder.glob("*ir-no-opt.ll"))
+        assert ("gemm_F32_64x96x160" in code) == made
 
 
 # -- what is left to others ---------------------------------------------------------------------------
+
+
+SQUARE = drawn(16, 16)
 
 
 def foreign(fn: Any, *args: Any) -> bool:
@@ -197,6 +215,8 @@ def test_what_may_be_a_product_and_is_not_made_here_is_foreign() -> None:
     assert foreign(lambda x: tf.matmul(tf.cast(x, tf.bfloat16), tf.cast(x, tf.bfloat16)), square)
     assert foreign(lambda x: tf.matmul(x, tf.ones([4, 16, 16])), square)  # one for all of a stack
     assert foreign(lambda x: x + tf.random.normal([16, 16]), square)  # not the same at every call
+    assert foreign(lambda x: x + tf.matmul(SQUARE, SQUARE, transpose_a=True), square)  # of no lane: left
+    assert not foreign(lambda x: tf.matmul(x, SQUARE, transpose_b=True), square)
 
 
 def test_what_is_foreign_is_as_one_by_one() -> None:
