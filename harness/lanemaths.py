@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from harness import lift, nodes
+from harness import halves, lift, nodes
 from harness.draws import of_step as draws_of_step
 from harness.lanes_last import Lifting
 from harness.segments import Moving, Stand
@@ -216,8 +216,45 @@ class LaneMaths:
             found = self.lifted(look, args, self._batches_at(at, inputs))
         else:
             found = self.lifted(look, args)
+        return self._found(found)
+
+    def _found(self, found: Nest) -> tuple[tf.Tensor, tf.Tensor, Nest]:
+        """What `observe` returns of what `_look` does."""
         loss, value, gradients = lift.materialize(found) if self.jit else found
         return loss, loss if isinstance(value, tuple) else value, gradients
+
+    def in_halves(self, moving: Moving, inputs: Inputs) -> halves.Halves | None:
+        """`observe` in two halves, traced; None where that is not worth it."""
+        batch = tf.nest.flatten(self.batch_spec)
+        if self.tiles is None or not batch or inputs.given or self.lanes.count == 1:
+            return None
+        if self.size * (batch[0].shape[0] if batch[0].shape.rank else 1) < halves.LEAST:
+            return None
+        look, args = self._looking(moving, inputs)
+        made = halves.Halves(look, args, self.batch_spec, self.lanes, self.tiles)
+        return made if made.worth else None
+
+    def _looking(self, moving: Moving, inputs: Inputs) -> tuple[Callable[..., Nest], Nest]:
+        """`_look`, and what it is given beside a batch."""
+        look, own = self.with_traced(self._look, inputs.traced)
+        return look, (own, moving.params, moving.state)
+
+    def first_half(self, of: halves.Halves, moving: Moving, at: Stand, inputs: Inputs) -> tuple[Nest, Nest]:
+        """The batches, [groups, ...], and what the second half reads of the first one."""
+        batches = self._batches_at(at, inputs)
+        return batches, of.first(self._looking(moving, inputs)[1], batches)
+
+    def first_half_like(self, of: halves.Halves) -> tuple[Nest, Nest]:
+        """Specifications of what `first_half` returns."""
+        groups = self.lanes.groups
+        many = tf.nest.map_structure(lambda x: tf.TensorSpec([groups, *x.shape], x.dtype), self.batch_spec)
+        return many, of.between
+
+    def second_half(
+        self, of: halves.Halves, moving: Moving, inputs: Inputs, batches: Nest, between: Nest
+    ) -> tuple[tf.Tensor, tf.Tensor, Nest]:
+        """What `observe` returns."""
+        return self._found(of.second(self._looking(moving, inputs)[1], batches, between))
 
     def _part_by_part(self, moving: Moving, batch: Nest, inputs: Inputs) -> Nest:
         """What `_look` returns, in the memory layout, the means over the batch taken a part after another.

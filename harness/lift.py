@@ -8,7 +8,7 @@ matrices want. TensorFlow's vectorizer has lanes first whatever the layout; `har
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -124,6 +124,64 @@ def in_kernels(i: tf.Tensor) -> tf.Tensor:
     return tf.sort(tf.stack([i, -1]))[1]
 
 
+class Lane:
+    """A function of one lane, traced, whose operations TensorFlow's vectorizer makes for all lanes.
+
+    Args:
+        fn: of `args` and `shared`.
+        args: leaves as of all lanes, [lanes, ...]; their specifications will do.
+        shared: what all lanes see.
+        tiles: see `map_lanes`.
+
+    Attributes:
+        graph: of one lane.
+        own: its inputs that each lane has of its own.
+    """
+
+    def __init__(self, fn: Callable[..., Nest], args: Nest, shared: Nest = (), tiles: Any = None):
+        _teach()
+        leaves = tf.nest.flatten(args)
+        self.tiles, self.count = tiles, leaves[0].shape[0]
+        like: list[Nest] = []
+
+        def flat(*leaves: tf.Tensor) -> list[tf.Tensor]:
+            like.append(fn(*tf.nest.pack_sequence_as((*args, *shared), leaves)))
+            return [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(like[0])]
+
+        ones = [tf.TensorSpec(leaf.shape[1:], leaf.dtype) for leaf in leaves]
+        self.graph: Any = nodes.inner_graph("lane", flat, [*ones, *tf.nest.flatten(shared)])
+        self.own, self.like = self.graph.inputs[: len(leaves)], like[0]
+        self.operations: Sequence[Any] = self.graph.get_operations()
+        self.stateful = any(op._is_stateful for op in self.operations)
+        if tiles is not None:
+            tiles.look(self.operations, self.own)
+        with self.graph.as_default():
+            self._index = tf.compat.v1.placeholder_with_default(0, [])  # which lane: nobody asks
+
+    def of_all(
+        self,
+        wanted: Sequence[tf.Tensor],
+        args: Nest,
+        shared: Nest = (),
+        known: Iterable[tuple[tf.Tensor, tf.Tensor]] = (),
+    ) -> list[tf.Tensor]:
+        """Tensors of the lane's graph, for all lanes, [lanes, ...].
+
+        Args:
+            args, shared: as they were said to be.
+            known: of further tensors of that graph, what they are for all lanes.
+        """
+        graph, seen = self.graph, tf.nest.flatten(shared)
+        converter: Any = pfor.PFor(self._index, self.count, self.operations, fallback_to_while_loop=False)
+        converter.tiles = self.tiles
+        for inner, outer in [*zip(self.own, tf.nest.flatten(args), strict=True), *known]:
+            converter._add_conversion(inner, pfor.wrap(outer, True))
+        inside = [*graph.inputs[len(self.own) :][: len(seen)], *graph.internal_captures]
+        for inner, outer in zip(inside, [*seen, *graph.external_captures], strict=True):
+            converter._add_conversion(inner, pfor.wrap(outer, False))
+        return [converter.convert(tensor) for tensor in wanted]
+
+
 def map_lanes(fn: Callable[..., Nest], args: Sequence[Nest], tiles: Any = None) -> Nest:
     """`fn` for every lane at once; every leaf of `args` and of the result is [lanes, ...].
 
@@ -133,29 +191,15 @@ def map_lanes(fn: Callable[..., Nest], args: Sequence[Nest], tiles: Any = None) 
     Raises:
         ValueError: an operation in `fn` cannot be vectorised (no sequential fallback here).
     """
-    teach_vectorizer()
-    for kind, converter in UNKNOWN.items():
-        pfor._pfor_converter_registry.setdefault(kind, converter)
-    leaves = tf.nest.flatten(tuple(args))
-    if tf.executing_eagerly() or not leaves:
+    _teach()
+    if tf.executing_eagerly() or not tf.nest.flatten(tuple(args)):
         if tiles is not None:
             tiles.foreign = True
         return _map_lanes(fn, args)
-    graph, like = _of_one_lane(fn, args)
-    if tiles is not None:
-        tiles.look(graph.get_operations(), graph.inputs[: len(leaves)])
-    if any(op._is_stateful for op in graph.get_operations()):
+    lane = Lane(fn, tuple(args), tiles=tiles)
+    if lane.stateful:
         return _map_lanes(fn, args)  # which keeps side effects
-    with graph.as_default():
-        index = tf.compat.v1.placeholder_with_default(0, [])  # which lane: nobody asks
-    inside, lanes = graph.get_operations(), leaves[0].shape[0]
-    converter: Any = pfor.PFor(index, lanes, inside, fallback_to_while_loop=False)
-    converter.tiles = tiles
-    for inner, leaf in zip(graph.inputs, leaves, strict=False):
-        converter._add_conversion(inner, pfor.wrap(leaf, True))
-    for inner, outer in zip(graph.internal_captures, graph.external_captures, strict=True):
-        converter._add_conversion(inner, pfor.wrap(outer, False))
-    return tf.nest.pack_sequence_as(like, [converter.convert(out) for out in graph.outputs])
+    return tf.nest.pack_sequence_as(lane.like, lane.of_all(lane.graph.outputs, args))
 
 
 def _half_square(pfor_input: Any) -> list[Any]:
@@ -177,6 +221,13 @@ def _scatter(pfor_input: Any) -> list[Any]:
 
 # What TensorFlow's vectorizer does not know.
 UNKNOWN: Mapping[str, Callable[[Any], list[Any]]] = {"L2Loss": _half_square, "ScatterNd": _scatter}
+
+
+def _teach() -> None:
+    """Has TensorFlow's vectorizer know what it does not."""
+    teach_vectorizer()
+    for kind, converter in UNKNOWN.items():
+        pfor._pfor_converter_registry.setdefault(kind, converter)
 
 
 def map_one(fn: Callable[..., Nest], args: Sequence[Nest], *, xla: bool, tiles: Any = None) -> Nest:
@@ -202,18 +253,6 @@ def map_one(fn: Callable[..., Nest], args: Sequence[Nest], *, xla: bool, tiles: 
         if tiles is not None:
             tiles.foreign = True
         return made
-
-
-def _of_one_lane(fn: Callable[..., Nest], args: Sequence[Nest]) -> tuple[Any, Nest]:
-    """The graph of `fn` for a single lane, and a nest in the structure of what it returns."""
-    like: list[Nest] = []
-
-    def flat(*leaves: tf.Tensor) -> list[tf.Tensor]:
-        like.append(fn(*tf.nest.pack_sequence_as(tuple(args), leaves)))
-        return [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(like[0])]
-
-    ones = [tf.TensorSpec(leaf.shape[1:], leaf.dtype) for leaf in tf.nest.flatten(tuple(args))]
-    return nodes.inner_graph("lane", flat, ones), like[0]
 
 
 def _map_lanes(fn: Callable[..., Nest], args: Sequence[Nest]) -> Nest:

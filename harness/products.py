@@ -303,11 +303,22 @@ def leading_sum(x: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
         x = tf.reduce_sum(x, -1) if rest == 1 else x
     elif axes == [last] and shape[-1] > WINDOW and shape[-1] * x.dtype.size % VECTOR_BYTES == 0:
         vector = VECTOR_BYTES // x.dtype.size
-        x = folded(nodes.reshape(x, [-1, shape[-1] // vector, vector]), [1], total)
-        x = tf.reduce_sum(x, -1)
+        x = nodes.reshape(x, [-1, shape[-1] // vector, vector])
+        x = tf.reduce_sum(_added(x) if last == 1 else folded(x, [1], total), -1)
     else:
         x = tf.reduce_sum(x, axes)
     return nodes.reshape(x, left)
+
+
+def _added(x: tf.Tensor) -> tf.Tensor:
+    """[lanes, rows, columns] → [lanes, columns], a row after another: in one sum all that a row is made of,
+    logarithms for example, would be compiled for each of them."""
+    lanes, rows, columns = nodes.sizes(x)
+
+    def body(k: tf.Tensor, out: tf.Tensor) -> list[tf.Tensor]:
+        return [nodes.add(out, nodes.reshape(nodes.cut(x, [0, k, 0], [lanes, 1, columns]), [lanes, columns]))]
+
+    return nodes.repeat(body, [tf.zeros([lanes, columns], x.dtype)], rows)[0]
 
 
 def _column_sums(x: tf.Tensor) -> tf.Tensor:

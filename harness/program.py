@@ -32,6 +32,7 @@ from harness.tiling import RecordPlan
 from harness.types import Lanes, Program
 
 Nest = Any
+Observe = Callable[[Moving, Stand, Inputs], tuple[tf.Tensor, tf.Tensor, Nest]]  # `LaneMaths.observe`
 
 LONGEST_PATIENCE = 2**31 - 1  # of a call that is over when all its lanes are done, or its steps made
 
@@ -106,6 +107,7 @@ class LaneProgram:
             drawn=ahead.bytes * self.lanes.groups if ahead is not None else 0,
             viewed=self._viewed_specs(viewed) if self.lockstep and loop is None else (),
         )
+        self.halved = False  # known after it is traced: whether a step is two functions
         self.compile_seconds = 0.0
         self.seconds_per_step: float | None = None  # the least of all calls of a span or more
         self.traces = 0
@@ -124,7 +126,7 @@ class LaneProgram:
         self._view = graph(self._view_lanes, self.start)
         self.loop = loop(self) if loop is not None else None
 
-    def _traced_once(self) -> Callable[[Moving, Stand, Inputs], tuple[tf.Tensor, tf.Tensor, Nest]]:
+    def _traced_once(self) -> Observe:
         """`LaneMaths.observe` as a function of its own, traced where it is first called and called again
         wherever else: it saves an eighth of the time that tracing a point's program takes."""
         look = tf.function(self.maths.observe, autograph=False)
@@ -138,7 +140,7 @@ class LaneProgram:
 
     def _advance_step(
         self,
-        observe: Callable[[Moving, Stand, Inputs], tuple[tf.Tensor, tf.Tensor, Nest]],
+        observe: Observe,
         moving: Moving,
         trace: tf.Tensor,
         at: Stand,
@@ -178,6 +180,44 @@ class LaneProgram:
         )
         return after, trace, loss, gradients
 
+    def _step(
+        self, observe: Observe, moving: Moving, trace: tf.Tensor, at: Stand, inputs: Inputs, *, seen: bool
+    ) -> tuple[Moving, tf.Tensor, Nest]:
+        """`_advance_step`, in two functions where that is worth it (`harness.halves`).
+
+        Args:
+            observe: see there.
+            seen: whether the loss and the gradients are wanted.
+
+        Returns:
+            What moves, the trace, and both of them or ().
+        """
+        maths = self.maths
+        halves = maths.in_halves(moving, inputs) if self.jit else None
+        if halves is None:
+            moving, trace, *found = self._advance_step(observe, moving, trace, at, inputs)
+            return moving, trace, tuple(found) if seen else ()
+        self.halved = True
+
+        def first(at: Stand, _: Nest, using: Nest) -> tuple[Nest, Nest]:
+            moving, inputs = using
+            return (), maths.first_half(halves, moving, at, inputs)
+
+        def second(at: Stand, old: Nest, using: Nest) -> tuple[Nest, Nest]:
+            (moving, trace), (inputs, batches, between) = old, using
+            now = maths.second_half(halves, moving, inputs, batches, between)
+            moving, trace, *found = self._advance_step(lambda *_: now, moving, trace, at, inputs)
+            return (moving, trace), tuple(found) if seen else ()
+
+        # No more of them than is read, or XLA carries it along.
+        ahead = inputs._replace(begin=(), learning_rate=(), targets=(), limit=(), go=())
+        after = inputs._replace(begin=(), group_seeds=(), go=(), drawn=())
+        after = after if self.ends_at_target else after._replace(targets=())
+        _, between = segments.apart(first, (), maths.first_half_like(halves), (moving, ahead), at=at)
+        like = (tf.TensorSpec([self.lanes.count], self.real), moving.params) if seen else ()
+        kept, found = segments.apart(second, (moving, trace), like, (after, *between), at=at)
+        return *kept, found
+
     def _segment(
         self, moving: Moving, trace: Any, stand: Stand, count: tf.Tensor, inputs: Inputs
     ) -> tuple[Moving, Any, tf.Tensor, Nest]:
@@ -196,7 +236,7 @@ class LaneProgram:
 
         def step(i: Any, stand: Stand, moving: Moving, trace: Any) -> Any:
             observe = self.maths.observe
-            moving, trace, *_ = self._advance_step(observe, moving, trace, stand.after(i), inputs)
+            moving, trace, _ = self._step(observe, moving, trace, stand.after(i), inputs, seen=False)
             return self._next(i), stand.changed(i), moving, trace
 
         def unfinished(i: Any, stand: Stand, moving: Moving, _: Any) -> tf.Tensor:
@@ -213,7 +253,7 @@ class LaneProgram:
 
     def _next(self, i: tf.Tensor) -> tf.Tensor:
         """The number of the next step of a loop."""
-        return (i if self.maths.as_function else lift.in_kernels(i)) + 1
+        return (i if self.maths.as_function and not self.halved else lift.in_kernels(i)) + 1
 
     def _recorded(
         self, moving: Moving, trace: Any, stand: Stand, count: tf.Tensor, inputs: Inputs
@@ -238,10 +278,9 @@ class LaneProgram:
 
         def step(i: Any, stand: Stand, moving: Moving, trace: Any, loss: Any, slope: Any, move: Any) -> Any:
             move = segments.when(i == 1, square_of_move, move, (moving.params, moving.going), lanes=self)
-            out = self._advance_step(observe, moving, trace, stand.after(i), inputs)
-            moving, trace, now, gradients = out
+            moving, trace, found = self._step(observe, moving, trace, stand.after(i), inputs, seen=not ahead)
             if not ahead:
-                loss, slope = segments.when(i == 0, seen, (loss, slope), (now, gradients), lanes=self)
+                loss, slope = segments.when(i == 0, seen, (loss, slope), found, lanes=self)
             return self._next(i), stand.changed(i), moving, trace, loss, slope, move
 
         loss = slope = nan

@@ -61,7 +61,7 @@ XLA_FLAGS = {
     # that has nothing to do, which takes a twentieth of compiling; XLA has said more about that already.
     # Products are tiles of registers (`harness.tiles`), large ones too.
     "xla_backend_extra_options": (
-        f"xla_cpu_small_while_loop_byte_threshold={SMALL_LOOP_BYTES},-unroll-full-max-count=15"
+        f"xla_cpu_small_while_loop_byte_threshold={SMALL_LOOP_BYTES},-unroll-full-max-count=4"
         ",-enable-noalias-to-md-conversion=0"
         f",xla_force_enable_experimental_llvm_ir_gemm,xla_llvm_ir_gemm_tile_size={TILE}*vectwidth"
     ),

@@ -147,6 +147,37 @@ def loop_once(
     return out[0] if single else tuple(out)
 
 
+def apart(
+    then: Callable[..., tuple[Nest, Nest]], kept: Nest, made: Nest, using: Nest, *, at: Stand
+) -> tuple[Nest, Nest]:
+    """`then(at, kept, using)`, two nests, as a loop of one round, which XLA makes a function of where the
+    loop around is none (`lift.in_kernels`).
+
+    Args:
+        kept: what it changes, in place: the first of what it returns.
+        made: specifications of the second.
+        using: what it computes with, beside.
+        at: where the lanes stand.
+    """
+    graph: Any = tf.compat.v1.get_default_graph()
+    spaces = [nodes.Space(graph, spec.shape, spec.dtype) for spec in tf.nest.flatten(made)]
+
+    def body(k: tf.Tensor, *old: Nest) -> Nest:
+        # Made to depend on the round, as in `loop_once`; where the lanes stand apart from the rest, or all of
+        # it is a constant for TensorFlow if a place in memory depends on that, and XLA compiles it anew for
+        # each value.
+        after, known = lift.materialize((k + 1, using))
+        return after, *then(at.after(k), old[0], known)
+
+    begin = tf.nest.pack_sequence_as(made, [space.begin for space in spaces])
+    # One, which XLA must not know: it takes loops of one round apart.
+    rounds = 1 + tf.minimum(at.row, 0)
+    _, kept, out = nodes.loop(lambda k, *_: k < rounds, body, (nodes.constant(0), kept, begin))
+    for space, end in zip(spaces, tf.nest.flatten(out), strict=True):
+        space.end = end
+    return kept, out
+
+
 def stabilise(
     moving: Moving, params: Nest, fine: tf.Tensor, going: tf.Tensor, step: tf.Tensor, lanes: Any
 ) -> Stability:

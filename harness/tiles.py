@@ -145,21 +145,21 @@ class Tiles:
             operations: in the order in which they were made.
             own: what each lane has of its own. Products of nothing that is made of it are left as written.
         """
-        whole = _all_known(operations) and {*_products(operations)} <= _made_of(own, operations)
+        whole = _all_known(operations) and {*products_of(operations)} <= made_of(own, operations)
         self.foreign = self.foreign or not whole
-        return whole and bool(_products(operations))
+        return whole and bool(products_of(operations))
 
 
-def _products(operations: Sequence[Any]) -> list[Any]:
+def products_of(operations: Sequence[Any]) -> list[Any]:
     return [op for op in operations if op.type in PRODUCTS]
 
 
 def _all_known(operations: Sequence[Any]) -> bool:
     """Whether nothing of this is a product that cannot be made here."""
-    return all(op.type in KNOWN for op in operations) and all(map(_can, _products(operations)))
+    return all(op.type in KNOWN for op in operations) and all(map(_can, products_of(operations)))
 
 
-def _made_of(tensors: Sequence[tf.Tensor], operations: Sequence[Any]) -> set[Any]:
+def made_of(tensors: Sequence[tf.Tensor], operations: Sequence[Any]) -> set[Any]:
     """Those operations that read some of these tensors, or what is made of them."""
     makers, found = {tensor.op for tensor in tensors}, set()
     for op in operations:
@@ -175,7 +175,7 @@ def suit(operations: Sequence[Any]) -> bool:
     if not _all_known(operations):
         return False
     wide = others = 0
-    for op in _products(operations):
+    for op in products_of(operations):
         *stack, rows, columns = op.outputs[0].shape.as_list()
         terms = op.inputs[0].shape[-2 if op.get_attr(TURNS[op.type]) else -1]
         count = math.prod(stack) * rows * columns * terms

@@ -17,6 +17,7 @@ from harness.types import Cell, Component, Lanes, Outcome, Program, RunError, Ti
 
 tf = tensorflow()
 
+from harness import halves  # noqa: E402
 from harness.batchsplit import BatchLoop  # noqa: E402
 from harness.bookkeeping import Bookkeeper, Form  # noqa: E402
 from harness.draws import Drawing, NotDrawn  # noqa: E402
@@ -142,6 +143,7 @@ class Programs:
                     tiling.VALUES_PER_CALL,
                     tiling.BYTES_OF_VIEWS,
                     tiling.BYTES_OF_DRAWS,
+                    halves.LEAST,
                     drawing is not None,
                 ]
                 if loop is not None:  # its functions know their devices

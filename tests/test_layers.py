@@ -33,6 +33,7 @@ LAYERS = [
     {"products", "convolved", "draws", "kept", "pools"},
     {"contractions"},
     {"lanes_last", "tiles"},
+    {"halves"},
     {"segments", "starts", "evaluation", "means", "checks"},
     {"lanemaths", "bookkeeping", "calls"},
     {"seating"},

@@ -25,8 +25,11 @@ NETWORK: dict[str, Any] = {
     "lanes": 4,
 }
 WRITTEN_OUT = NETWORK | {"lanes": 16}  # whole vectors of lanes
+HALVES = NETWORK | {"workloads": ["digits_mlp(hidden=[64, 64], batch_size=256, steps=20)"]}
 STUDIES = pytest.mark.parametrize(
-    "fields", [FUNCTIONS, NETWORK, WRITTEN_OUT], ids=["functions", "network", "written out"]
+    "fields",
+    [FUNCTIONS, NETWORK, WRITTEN_OUT, HALVES],
+    ids=["functions", "network", "written out", "halves"],
 )
 
 

@@ -75,6 +75,18 @@ def test_inside_of_loops_and_where_a_result_is_used_twice_and_returned() -> None
     assert not kinds(fn, x) & {"Sqrt", "Sign", "Relu", "Tanh"}
 
 
+def test_all_that_is_returned_has_its_new_name() -> None:
+    def many(x: Any) -> list[Any]:
+        out = [tf.raw_ops.ReluGrad(gradients=x + k, features=x) for k in range(40)]
+        return [*out, *(tf.sign(x + k) for k in range(40))]
+
+    x = tf.constant(values("float32"))
+    found = graphs.Graph(many, [0] * 80, jit=True, name="many")(x)
+    plain = tf.function(many, jit_compile=True, autograph=False)(x)
+    for one, other in zip(found, plain, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_other_dtypes_are_left() -> None:
     assert "Abs" in kinds(tf.abs, tf.constant([1, -2]))
     assert "Sqrt" in kinds(tf.sqrt, tf.constant([1.0], tf.bfloat16))

@@ -11,7 +11,7 @@ PLUGINS = Path(__file__).with_name("plugins.py")
 # XLA's cache has a file for each of its compilations; where it lies is decided once in a process.
 SCRIPT = f"""
 from pathlib import Path
-from harness import Study, tiling
+from harness import Study, halves, tiling
 tiling.VALUES_PER_CALL = 25 * 4  # lanes
 from harness.runtime import cache_folder
 from harness.strategies import Placement
@@ -23,11 +23,12 @@ programs = Programs(Placement("one_device", ["CPU:0"]))
 def compiled():
     return sorted(path.name for path in cache_folder().rglob("optgrid*") if path.is_file())
 
-def look(stop, curves):
+def look(stop, curves, workload="rosenbrock(steps=130)", optimizer=None):
+    global program
     # Of lanes at steps of their own TensorFlow's vectorizer takes no place in a table.
     rule = "Scheduled" if stop == "budget" else "Good"
     study = Study(
-        name="once", workloads=["rosenbrock(steps=130)"], optimizers=["{PLUGINS}:" + rule],
+        name="once", workloads=[workload], optimizers=[optimizer or "{PLUGINS}:" + rule],
         learning_rates=[1e-4, 1e-3], seeds=3, lanes=4, stop=stop, record={{"curves": curves, "points": 4}},
     )
     (program,) = study.plan().programs.values()
@@ -45,6 +46,11 @@ def look(stop, curves):
 for stop in ("budget", "target"):
     for curves in (True, False):
         look(stop, curves)
+halves.LEAST = 1
+for stop in ("budget", "target"):
+    for curves in (True, False):
+        look(stop, curves, "digits_mlp(hidden=[32], batch_size=8, steps=130)", "adam")
+        assert programs.get(program)[0].compiled.halved
 """
 
 
@@ -58,6 +64,6 @@ def test_a_step_that_a_table_is_asked_for(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     looks = [line.split() for line in done.stdout.splitlines()]
-    assert len(looks) == 4
+    assert len(looks) == 8
     for *case, calls, traces, anew in looks:
         assert int(calls) > 8 and (traces, anew) == ("1", "0"), case
