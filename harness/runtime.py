@@ -56,7 +56,8 @@ TILE = "12:4:2" if _has_wide_registers() else "6:4:2"
 XLA_FLAGS = {
     # Loops that touch less in a round become one function without a kernel to launch per operation. Matrix
     # products are plain loops there, so that `lift.in_kernels` keeps the loops of other networks out.
-    # LLVM takes loops of a few rounds apart before it makes vectors of them: those over 16 lanes stay loops.
+    # LLVM takes loops of a few rounds apart before it makes vectors of them: those over 16 lanes stay loops,
+    # and those over ten classes.
     # Where it puts functions into each other it would note, for every access of memory, with which arguments
     # that has nothing to do, which takes a twentieth of compiling; XLA has said more about that already.
     # Products are tiles of registers (`harness.tiles`), large ones too.
