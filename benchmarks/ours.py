@@ -106,6 +106,8 @@ class Ours:
         begin = time.perf_counter()
         warm = [self.programs.get(program)[0] for program in self.planned.programs.values()]
         seconds = time.perf_counter() - begin
+        if fallen := [each.note for each in warm if each.note]:
+            raise RuntimeError(f"not what is to be measured: {fallen[0]}")
         # Of what trains: no peer compiles anything else.
         training = sum(each.compiled.compile_seconds for each in warm)
         lanes = ", ".join(f"{p.lanes.groups} × {p.lanes.width}" for p in self.planned.programs.values())
