@@ -56,7 +56,7 @@ def reword(function: Any) -> None:
         for i, name in enumerate(node.input):
             if name in moved:
                 node.input[i] = moved[name]
-    for key, name in [*function.ret.items()]:  # which skips some where they are set on the way
+    for key, name in [*function.ret.items()]:  # of a copy: the map skips some where they are set on the way
         function.ret[key] = moved.get(name, name)
 
 

@@ -45,7 +45,7 @@ class Halves:
         if lanes.groups == 1:
             self.lane = lift.Lane(fn, args, (batch,), tiles)
         else:
-            self.lane = lift.Lane(fn, (*args, _many(batch, lanes.count)), (), tiles)
+            self.lane = lift.Lane(fn, (*args, many(batch, lanes.count)), (), tiles)
         operations = self.lane.operations
         own, kinds = made_of(self.lane.own, operations), {*products_of(operations)}
         at = [i for i, op in enumerate(operations) if op in own and op in kinds]
@@ -66,7 +66,7 @@ class Halves:
     @property
     def between(self) -> list[tf.TensorSpec]:
         """Specifications of what `first` returns."""
-        return _many(self._between, self.lanes.count)
+        return many(self._between, self.lanes.count)
 
     def first(self, args: Nest, batches: Nest) -> list[tf.Tensor]:
         """What the second half reads of the first one.
@@ -90,7 +90,7 @@ class Halves:
         return (*args, each), ()
 
 
-def _many(nest: Nest, count: int) -> Nest:
+def many(nest: Nest, count: int) -> Nest:
     """Specifications of so many of each."""
     return tf.nest.map_structure(lambda x: tf.TensorSpec([count, *x.shape], x.dtype), nest)
 

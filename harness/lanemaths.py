@@ -246,9 +246,7 @@ class LaneMaths:
 
     def first_half_like(self, of: halves.Halves) -> tuple[Nest, Nest]:
         """Specifications of what `first_half` returns."""
-        groups = self.lanes.groups
-        many = tf.nest.map_structure(lambda x: tf.TensorSpec([groups, *x.shape], x.dtype), self.batch_spec)
-        return many, of.between
+        return halves.many(self.batch_spec, self.lanes.groups), of.between
 
     def second_half(
         self, of: halves.Halves, moving: Moving, inputs: Inputs, batches: Nest, between: Nest
