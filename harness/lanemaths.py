@@ -283,7 +283,7 @@ class LaneMaths:
         return self.lifting(seen, [own, moving.params, moving.state, means])
 
     def candidates(
-        self, moving: Moving, gradients: Nest, step: Any, inputs: Inputs, going: tf.Tensor
+        self, moving: Moving, gradients: Nest, step: Any, inputs: Inputs, going: tf.Tensor, before: Nest
     ) -> tuple[Nest, Nest]:
         """Parameters after an update of every lane, and the state of those that are `going` after it, of all
         others before it; in the memory layout.
@@ -291,19 +291,20 @@ class LaneMaths:
         Args:
             step: a scalar, or [lanes].
             going: bool [lanes].
+            before: the state before the update, as what stays is chosen from it (`lift.opaque`).
         """
         move, own = self.with_traced(self._move, inputs.traced)
         if self.written_out:
-            return self._candidates_written_out(move, own, moving, gradients, step, inputs, going)
+            return self._candidates_written_out(move, own, moving, gradients, step, inputs, going, before)
         args, shared = [own, moving.params, gradients, moving.state, inputs.learning_rate], []
         (args if step.shape.rank else shared).append(step)
 
         def chosen(*lane: Nest) -> Nest:
-            *using, go = lane  # last, so that it is made last of what the update is made from
+            *using, old, go = lane  # last, so that it is made last of what the update is made from
             params, state = move(*using, *shared)
-            return params, lift.choose(go, state, using[3])
+            return params, lift.choose(go, state, old)
 
-        return self.lifted(chosen, [*args, going])
+        return self.lifted(chosen, [*args, before, going])
 
     def _candidates_written_out(
         self,
@@ -314,13 +315,14 @@ class LaneMaths:
         step: Any,
         inputs: Inputs,
         going: tf.Tensor,
+        before: Nest,
     ) -> tuple[Nest, Nest]:
         """As `candidates`. The state is chosen where it is made, and parameters are made of what was chosen:
         else XLA makes it once more for the parameters, of a copy of the whole state before the update."""
         args, shared = [own, moving.params, gradients, moving.state, inputs.learning_rate], []
         (args if step.shape.rank else shared).append(step)
         traced = self.lifting.trace(move, args, shared)
-        old = tf.nest.flatten(moving.state)
+        old = tf.nest.flatten(before)
 
         def chosen(i: int) -> Callable[[tf.Tensor], tf.Tensor]:
             return lambda new: lift.select(going, new, old[i], True)

@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.ops.parallel_for import pfor
 
-from harness import nodes
+from harness import nodes, runtime
 from harness.convolutions import KINDS, teach_vectorizer
 from harness.static import FLOW
 
@@ -61,6 +61,33 @@ def load(nest: Nest, trailing: bool) -> Nest:
     if not trailing:
         return nest
     return tf.nest.map_structure(lambda leaf: _rotate(leaf, first_to_last=False), nest)
+
+
+def unknown_zero(count: tf.Tensor) -> tf.Tensor | None:
+    """A zero for `opaque` that no compiler knows for one; None where `opaque` has nothing to gain.
+
+    Args:
+        count: an int32 scalar that is never negative, which the program reads from memory.
+    """
+    return None if runtime.MASKED_STORES else tf.minimum(count, 0)
+
+
+def opaque(nest: Nest, zero: tf.Tensor | None) -> Nest:
+    """The same numbers, to the bit. For the second choice of a selection that is stored where they lie: LLVM
+    no longer sees that they do, and stores whole vectors (`harness.runtime.MASKED_STORES`).
+
+    Args:
+        zero: of `unknown_zero`. None: they stay as they are.
+    """
+
+    def same(x: tf.Tensor) -> tf.Tensor:
+        kind = {4: tf.int32, 8: tf.int64}.get(x.dtype.size)  # there are no others
+        if zero is None or kind is None or not (x.dtype.is_floating or x.dtype.is_integer):
+            return x
+        bits = tf.bitwise.bitwise_xor(tf.bitcast(x, kind), tf.cast(zero, kind))
+        return tf.bitcast(bits, x.dtype)
+
+    return tf.nest.map_structure(same, nest)
 
 
 def select(mask: tf.Tensor, new: Nest, old: Nest, trailing: bool) -> Nest:

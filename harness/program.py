@@ -167,13 +167,15 @@ class LaneProgram:
         going = (row < np.inf) & (step < self.program.budget)
         if self.ends_at_target:
             going = going & (row > inputs.targets[-1])
-        params, state = self.maths.candidates(moving, gradients, step, inputs, going)
+        zero = lift.unknown_zero(at.row) if self.jit else None
+        before = lift.opaque(moving, zero)
+        params, state = self.maths.candidates(moving, gradients, step, inputs, going, before.state)
         stability = ()
         if self.program.stability:
             params = lift.materialize(params) if self.jit else params
-            stability = segments.stabilise(moving, params, row < np.inf, going, step, self)
+            stability = segments.stabilise(moving, params, row < np.inf, going, step, self, before)
         after = Moving(
-            params=lift.select(going, params, moving.params, self.trailing),
+            params=lift.select(going, params, before.params, self.trailing),
             state=state,
             going=going,
             stability=stability,

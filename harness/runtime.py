@@ -46,6 +46,10 @@ def _has_wide_registers() -> bool:
         return False
 
 
+# LLVM makes a masked store of numbers that are chosen between new ones and those that were there. AVX-512 has
+# such stores at the price of others; cores of AMD with AVX2 alone take twenty cycles for each (measured).
+MASKED_STORES = _has_wide_registers()
+
 # Rows, terms and vectors of a product's tile, so that its sums stay in registers. XLA loses its way among the
 # columns that are left over by tiles of more than two vectors: sums are wrong, and memory is overwritten.
 # GFLOP/s of one core, [128, 256] @ [256, 256], where a library comes to 132: 139; by 2 terms 130, by 8 rows

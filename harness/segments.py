@@ -179,7 +179,13 @@ def apart(
 
 
 def stabilise(
-    moving: Moving, params: Nest, fine: tf.Tensor, going: tf.Tensor, step: tf.Tensor, lanes: Any
+    moving: Moving,
+    params: Nest,
+    fine: tf.Tensor,
+    going: tf.Tensor,
+    step: tf.Tensor,
+    lanes: Any,
+    before: Moving,
 ) -> Stability:
     """Sums behind path length, turn-backs, and (Welford's way) the spread over the last tenth.
 
@@ -189,8 +195,9 @@ def stabilise(
         going: lanes that take the candidates.
         step: a scalar or [lanes].
         lanes: the `LaneProgram`.
+        before: `moving` as what stays is chosen from it (`lift.opaque`).
     """
-    trailing, real, old = lanes.trailing, lanes.real, moving.stability
+    trailing, real, old, stays = lanes.trailing, lanes.real, moving.stability, before.stability
     change = lift.subtract(params, moving.params)
     norm = tf.sqrt(lanes.dot(change, change))
     back = lanes.dot(change, old.previous) < 0
@@ -212,8 +219,8 @@ def stabilise(
     wanted = tf.reduce_any(tail) if late.shape.rank else late
     mean, count, square = loop_once(wanted, welford, kept, using, jit=lanes.jit)
     return Stability(
-        previous=lift.select(going, change, old.previous, trailing),
-        path=tf.where(going, old.path + norm, old.path),
+        previous=lift.select(going, change, stays.previous, trailing),
+        path=tf.where(going, old.path + norm, stays.path),
         turns=old.turns + tf.cast(going & back, tf.int32),
         tail_mean=mean,
         tail_count=count,

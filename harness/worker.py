@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import Any
 
-from harness import catalog, rows, tiling
+from harness import catalog, rows, runtime, tiling
 from harness.records import Store
 from harness.runtime import stable_names, tensorflow
 from harness.types import Cell, Component, Lanes, Outcome, Program, RunError, Tile, digest
@@ -144,6 +144,7 @@ class Programs:
                     tiling.BYTES_OF_VIEWS,
                     tiling.BYTES_OF_DRAWS,
                     halves.LEAST,
+                    runtime.MASKED_STORES,
                     drawing is not None,
                 ]
                 if loop is not None:  # its functions know their devices
